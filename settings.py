@@ -1,0 +1,76 @@
+"""Every environment variable the product reads. Built once, in a composition root."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from `CRM_…` variables. Empty addresses mean: the embedded servers of `crm.py up`."""
+
+    model_config = SettingsConfigDict(env_prefix="CRM_", env_file=".env", frozen=True)
+
+    data_dir: Path = Path("var")
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(8000, ge=1, le=65535)
+    public_url: str = Field("", description="base of links in messages; empty: the API's address")
+    api_key_file: Path | None = Field(None, description="default: <data dir>/secrets/api_key")
+    signing_key_file: Path | None = Field(
+        None, description="default: <data dir>/secrets/signing_key"
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://…; set it to use an existing server"
+    )
+    database_pool_size: int = Field(10, ge=1)
+
+    temporal_address: str = Field("", description="host:port; set it to use an existing server")
+    temporal_namespace: str = "default"
+    temporal_port: int = Field(7233, ge=1, le=65535)
+    temporal_ui_port: int = Field(8233, ge=1, le=65535)
+    temporal_ui_url: str = Field("", description="where operators find the web UI")
+    temporal_api_key: SecretStr | None = None
+    temporal_tls: bool = False
+    temporal_tls_ca_file: Path | None = None
+    temporal_tls_cert_file: Path | None = None
+    temporal_tls_key_file: Path | None = None
+    temporal_sqlite_synchronous: str = Field(
+        "FULL", pattern="^(FULL|NORMAL)$", description="NORMAL is twice as fast; see operations.md"
+    )
+
+    smtp_host: str = Field("", description="empty: the local inbox")
+    smtp_port: int = Field(1025, ge=1, le=65535)
+    smtp_username: str = ""
+    smtp_password: SecretStr | None = None
+    smtp_starttls: bool = False
+    mail_from: str = "Perennial <hello@perennial.example>"
+    mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
+    staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")
+
+    inbox_path: Path | None = Field(None, description="default: <data dir>/inbox.sqlite")
+    ready_file: Path | None = Field(None, description="touched by a worker once it polls")
+    metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus of the worker; 0: off")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        return cls()
+
+    @property
+    def inbox(self) -> Path:
+        return self.inbox_path or self.data_dir / "inbox.sqlite"
+
+    @property
+    def links_base(self) -> str:
+        return (self.public_url or f"http://127.0.0.1:{self.api_port}").rstrip("/")
+
+    @property
+    def api_key_path(self) -> Path:
+        return self.api_key_file or self.data_dir / "secrets" / "api_key"
+
+    @property
+    def signing_key_path(self) -> Path:
+        return self.signing_key_file or self.data_dir / "secrets" / "signing_key"

@@ -1,0 +1,72 @@
+"""Starts one child process the way everything here is started: own session, own log, no orphan."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+_LAUNCH = Path(__file__).with_name("launch.py")
+_LOG_LIMIT = 10 * 2**20
+
+
+class User(NamedTuple):
+    """Whom a child runs as, and the one capability it keeps to reach its files (-1: none)."""
+
+    uid: int
+    gid: int
+    capability: int = -1
+
+
+def start_child(
+    command: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    user: User | None = None,
+    death_signal: int = signal.SIGKILL,
+) -> "subprocess.Popen[bytes]":
+    """Start `command` in its own session, its output appended to `log`.
+
+    The kernel sends it `death_signal` when the *thread* that called this ends; call it from the
+    main thread or from a pool thread that lives as long as the process.
+    """
+    who = user or User(-1, -1)
+    options = [os.getpid(), int(death_signal), who.uid, who.gid, who.capability]
+    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), *map(str, options), "--"]
+    with open_log(log) as output:
+        return subprocess.Popen(
+            [*launcher, *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment) if environment is not None else None,
+            cwd="/" if user else None,  # another user may not be able to stand where we stand
+            start_new_session=True,
+        )
+
+
+def open_log(path: Path) -> IO[bytes]:
+    """Open for appending; what a former start left above 10 MiB moves to `<name>.1`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > _LOG_LIMIT:
+        path.replace(path.with_name(path.name + ".1"))
+    return path.open("ab")
+
+
+def kill_group(process: "subprocess.Popen[bytes]", number: int) -> None:
+    """Signal a child and all it started; silent when they are gone."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def tail(path: Path, lines: int = 3) -> str:
+    """The last lines of a log on one line, for an error message."""
+    if not path.exists():
+        return ""
+    text = path.read_bytes()[-4096:].decode(errors="replace")
+    return " / ".join(line.strip() for line in text.splitlines()[-lines:] if line.strip())
