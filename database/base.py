@@ -1,0 +1,63 @@
+"""Declarative base: column types, constraint names, and the one session factory."""
+
+import enum
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+Sessions = async_sessionmaker[AsyncSession]
+
+
+def _values(enumeration: type[enum.Enum]) -> list[str]:
+    return [member.value for member in enumeration]
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {
+        datetime: sa.DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: JSONB,
+        str: sa.Text,
+        enum.Enum: sa.Enum(enum.Enum, native_enum=False, length=40, values_callable=_values),
+    }
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def uuid_key() -> Any:
+    """A time-ordered primary key, made by PostgreSQL."""
+    return mapped_column(primary_key=True, server_default=sa.text("uuidv7()"))
+
+
+def written_now() -> Any:
+    """When the row was written, by PostgreSQL's clock."""
+    return mapped_column(server_default=sa.func.now())
+
+
+def customer_key(**options: Any) -> Any:
+    return mapped_column(sa.ForeignKey("customers.id"), **options)
+
+
+def connect(url: str, pool_size: int = 10) -> Sessions:
+    """Sessions on `url`; a plain postgresql:// address gets the psycopg driver."""
+    if url.startswith("postgresql://"):
+        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = create_async_engine(
+        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
+    )
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+__all__ = ["UUID", "Base", "Sessions", "connect", "customer_key", "uuid_key", "written_now"]

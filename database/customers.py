@@ -1,0 +1,137 @@
+"""Customers, how to reach them, and what they allowed. Reference data: the API writes it."""
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.base import Base, customer_key, uuid_key, written_now
+from domain.clock import Clock
+from domain.contacts import ConsentState
+from domain.messages import Channel, Purpose
+
+
+class CustomerKind(StrEnum):
+    PERSON = "person"
+    ORGANISATION = "organisation"
+
+
+class Simulation(Base):
+    """A clock that runs faster, for replays and the demo; real customers have none."""
+
+    __tablename__ = "simulations"
+
+    id: Mapped[UUID] = uuid_key()
+    name: Mapped[str]
+    machine_origin: Mapped[datetime]
+    business_origin: Mapped[datetime]
+    speed: Mapped[float]
+    recorded_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (sa.CheckConstraint("speed > 0", name="speed_is_positive"),)
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(
+            machine_origin=self.machine_origin,
+            business_origin=self.business_origin,
+            speed=self.speed,
+        )
+
+
+class Customer(Base):
+    __tablename__ = "customers"
+
+    id: Mapped[UUID] = uuid_key()
+    reference: Mapped[str] = mapped_column(unique=True)  # the other system's id, or ours
+    kind: Mapped[CustomerKind] = mapped_column(default=CustomerKind.PERSON)
+    name: Mapped[str]
+    locale: Mapped[str] = mapped_column(default="en")
+    zone: Mapped[str] = mapped_column(default="UTC")
+    simulation_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("simulations.id"), index=True)
+    version: Mapped[int] = mapped_column(default=1)
+    recorded_at: Mapped[datetime] = written_now()
+    updated_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (
+        sa.CheckConstraint("length(name) between 1 and 200", name="name_has_a_length"),
+    )
+
+
+class ContactPoint(Base):
+    """An address of a customer. The newest one of a channel that isn't retired is used."""
+
+    __tablename__ = "contact_points"
+
+    id: Mapped[UUID] = uuid_key()
+    customer_id: Mapped[UUID] = customer_key()
+    channel: Mapped[Channel]
+    address: Mapped[str]
+    locale: Mapped[str | None]
+    retired_at: Mapped[datetime | None]
+    recorded_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (
+        sa.UniqueConstraint("customer_id", "channel", "address"),
+        sa.Index("ix_contact_points_address", sa.text("lower(address)")),
+    )
+
+
+class Consent(Base):
+    """One statement about one channel and purpose. Append-only: the newest holds."""
+
+    __tablename__ = "consents"
+
+    id: Mapped[UUID] = uuid_key()
+    customer_id: Mapped[UUID] = customer_key()
+    channel: Mapped[Channel]
+    purpose: Mapped[Purpose]
+    state: Mapped[ConsentState]
+    source: Mapped[str]
+    wording: Mapped[str] = mapped_column(default="")
+    occurred_at: Mapped[datetime]
+    recorded_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (
+        sa.Index("ix_consents_newest", "customer_id", "channel", "purpose", "occurred_at"),
+    )
+
+
+class Preference(Base):
+    """A preference or a fact learned about a customer, with its author and source."""
+
+    __tablename__ = "preferences"
+
+    id: Mapped[UUID] = uuid_key()
+    customer_id: Mapped[UUID] = customer_key(index=True)
+    name: Mapped[str]
+    value: Mapped[str]
+    source: Mapped[str]
+    order_id: Mapped[UUID | None]
+    recorded_at: Mapped[datetime] = written_now()
+
+
+class Suppression(Base):
+    """An address we must not write to, until a person lifts it with a reason."""
+
+    __tablename__ = "suppressions"
+
+    id: Mapped[UUID] = uuid_key()
+    channel: Mapped[Channel]
+    address: Mapped[str]  # lower case
+    reason: Mapped[str]
+    recorded_at: Mapped[datetime] = written_now()
+    lifted_at: Mapped[datetime | None]
+    lifted_because: Mapped[str | None]
+
+    __table_args__ = (
+        sa.Index(
+            "uq_suppressions_active",
+            "channel",
+            "address",
+            unique=True,
+            postgresql_where=sa.text("lifted_at IS NULL"),
+        ),
+    )

@@ -1,0 +1,70 @@
+"""What other systems told us, once per event id; and the answers given to repeated requests."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.base import Base, uuid_key, written_now
+
+
+class Event(Base):
+    """An accepted lifecycle event with its body, words of the customer included.
+
+    Inserted in the transaction in which the process was told; a repeat finds the row.
+    """
+
+    __tablename__ = "events"
+
+    event_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    customer_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("customers.id"), index=True)
+    order_id: Mapped[UUID | None] = mapped_column(index=True)
+    workflow_id: Mapped[str]
+    occurred_at: Mapped[datetime]
+    body: Mapped[dict[str, Any]]
+    fingerprint: Mapped[str]  # sha256 of the canonical body: another body under the id is refused
+    accepted_by: Mapped[str]
+    accepted_at: Mapped[datetime] = written_now()
+
+
+class IdempotentAnswer(Base):
+    """The answer to a request with an Idempotency-Key, kept for 72 hours (reliability.md §2)."""
+
+    __tablename__ = "idempotent_answers"
+
+    id: Mapped[UUID] = uuid_key()
+    principal: Mapped[str]
+    route: Mapped[str]
+    key: Mapped[str]
+    fingerprint: Mapped[str]
+    status: Mapped[int | None]
+    body: Mapped[dict[str, Any] | None]
+    recorded_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (sa.UniqueConstraint("principal", "route", "key"),)
+
+
+class KpiSnapshot(Base):
+    """The figures of one day, by the KPI schedule."""
+
+    __tablename__ = "kpi_snapshots"
+
+    id: Mapped[UUID] = uuid_key()
+    taken_at: Mapped[datetime] = mapped_column(unique=True)
+    figures: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime] = written_now()
+
+
+class Verification(Base):
+    """One run of the conservation check (`crm.py verify`, nightly by schedule)."""
+
+    __tablename__ = "verifications"
+
+    id: Mapped[UUID] = uuid_key()
+    taken_at: Mapped[datetime]
+    clean: Mapped[bool]
+    findings: Mapped[dict[str, Any]]
+    recorded_at: Mapped[datetime] = written_now()

@@ -1,0 +1,77 @@
+"""Every message we meant to send, once per key, with the decision about it and its fate."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.base import Base, uuid_key, written_now
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+
+
+class Message(Base):
+    """Queued by a process in the transaction of its step; sent by the dispatcher.
+
+    `sending` means that a dispatcher has claimed it (committed before the socket opens): should
+    that dispatcher die, the outcome is unknown until evidence or the template's class settles it.
+    """
+
+    __tablename__ = "messages"
+
+    id: Mapped[UUID] = uuid_key()
+    key: Mapped[str] = mapped_column(unique=True)  # workflow / template / occurrence
+    customer_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("customers.id"), index=True)
+    workflow_id: Mapped[str]
+    step: Mapped[str]
+    template: Mapped[Template]
+    message_class: Mapped[MessageClass]
+    purpose: Mapped[Purpose]
+    channel: Mapped[Channel]
+    context: Mapped[dict[str, Any]]
+    text_id: Mapped[UUID | None]
+    state: Mapped[MessageState] = mapped_column(default=MessageState.QUEUED)
+    asked_at: Mapped[datetime]  # business time of the step that asked for it
+    queued_at: Mapped[datetime] = written_now()
+    not_before: Mapped[datetime] = written_now()  # machine time: of the next try
+    attempts: Mapped[int] = mapped_column(default=0)
+    claimed_by: Mapped[str | None]  # the dispatcher's token
+    claimed_at: Mapped[datetime | None]
+    address: Mapped[str | None]
+    locale: Mapped[str | None]
+    message_id: Mapped[str | None] = mapped_column(unique=True)
+    subject: Mapped[str | None]
+    text: Mapped[str | None]
+    html: Mapped[str | None]
+    accepted_at: Mapped[datetime | None]  # machine time of the provider's yes
+    told_at: Mapped[datetime | None]  # the same moment in the customer's business time
+    provider: Mapped[str | None]
+    provider_answer: Mapped[str | None]
+    decision: Mapped[dict[str, Any] | None]
+    possible_duplicate: Mapped[bool] = mapped_column(default=False)
+    process_told_at: Mapped[datetime | None]  # of an undeliverable message
+
+    __table_args__ = (
+        sa.Index(
+            "ix_messages_due",
+            "not_before",
+            postgresql_where=sa.text("state IN ('queued','sending','held')"),
+        ),
+        sa.Index("ix_messages_workflow_id", "workflow_id"),
+        sa.Index(
+            "ix_messages_untold",
+            "id",
+            postgresql_where=sa.text(
+                "state IN ('failed','bounced','suppressed') AND process_told_at IS NULL"
+            ),
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('accepted','delivered') OR accepted_at IS NOT NULL",
+            name="accepted_has_a_date",
+        ),
+        sa.CheckConstraint(
+            "state NOT IN ('suppressed','held') OR decision IS NOT NULL",
+            name="silence_has_a_reason",
+        ),
+    )

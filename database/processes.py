@@ -1,0 +1,54 @@
+"""Where every process stands, in words; and the stage of every customer."""
+
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column
+
+from database.base import Base, customer_key, written_now
+from domain.processes import ProcessKind, ProcessState, Stage
+
+
+class ProcessRow(Base):
+    """A projection for people: the process itself lives in Temporal."""
+
+    __tablename__ = "processes"
+
+    workflow_id: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[ProcessKind]
+    customer_id: Mapped[UUID] = customer_key(index=True)
+    state: Mapped[ProcessState]
+    step: Mapped[str]
+    waiting_for: Mapped[str]
+    next_timer_at: Mapped[datetime | None]  # business time
+    next_timer_machine_at: Mapped[datetime | None]
+    outcome: Mapped[str]
+    allowed: Mapped[list[str]]
+    started_at: Mapped[datetime]  # business time
+    ended_at: Mapped[datetime | None]
+    recorded_at: Mapped[datetime] = written_now()
+    updated_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (
+        sa.Index("ix_processes_kind_state", "kind", "state"),
+        sa.Index("ix_processes_recorded_at", "recorded_at", "workflow_id"),
+        sa.CheckConstraint(
+            "(state IN ('completed','stopped')) = (ended_at IS NOT NULL)", name="ended_has_a_date"
+        ),
+    )
+
+
+class Lifecycle(Base):
+    """The stage of a customer relationship, with its reason and since when."""
+
+    __tablename__ = "lifecycles"
+
+    customer_id: Mapped[UUID] = customer_key(primary_key=True)
+    stage: Mapped[Stage] = mapped_column(index=True)
+    stage_reason: Mapped[str]
+    stage_since: Mapped[datetime]
+    last_heard_at: Mapped[datetime | None]
+    silence_due_at: Mapped[datetime | None]
+    paused: Mapped[bool] = mapped_column(default=False)
+    updated_at: Mapped[datetime] = written_now()

@@ -1,0 +1,31 @@
+"""Every table, imported: what Alembic and the tests look at."""
+
+from database import (
+    customers,
+    events,
+    feedback,
+    messages,
+    orders,
+    policies,
+    processes,
+    promises,
+    support,
+    tasks,
+    timeline,
+)
+from database.base import Base
+
+__all__ = [
+    "Base",
+    "customers",
+    "events",
+    "feedback",
+    "messages",
+    "orders",
+    "policies",
+    "processes",
+    "promises",
+    "support",
+    "tasks",
+    "timeline",
+]

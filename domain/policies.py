@@ -1,0 +1,163 @@
+"""The policies: every duration, count and limit of the processes, versioned and published by staff.
+
+A process takes the policy in force at its start and keeps it to its end. Durations are business
+time; ISO 8601 in JSON.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from domain.clock import REAL_TIME, Clock
+from domain.payload import Payload
+
+
+class PolicyKind(StrEnum):
+    MARKETING = "marketing"
+    DELIVERY = "delivery"
+    SUPPORT = "support"
+    FOLLOW_UP = "follow_up"
+    RETENTION = "retention"
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+    URGENT = "urgent"
+
+    def raised(self) -> "Priority":
+        order = list(Priority)
+        return order[min(order.index(self) + 1, len(order) - 1)]
+
+
+class SurveyScale(StrEnum):
+    """Stars 1-5 (customer satisfaction) or 0-10 (likelihood to recommend: Reichheld 2003)."""
+
+    STARS = "stars"
+    NPS = "nps"
+
+
+class _Policy(Payload):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def _duration(default: timedelta, what: str) -> timedelta:
+    field: timedelta = Field(default, gt=timedelta(0), le=timedelta(days=3650), description=what)
+    return field
+
+
+class MarketingPolicy(_Policy):
+    touches: tuple[str, ...] = Field(
+        ("marketing_welcome", "marketing_value", "marketing_last"),
+        min_length=1,
+        max_length=12,
+        description="templates of the touches, in order",
+    )
+    between_touches: timedelta = _duration(timedelta(days=4), "from one touch to the next")
+    after_last_touch: timedelta = _duration(timedelta(days=7), "still listening after the last")
+    first_response: timedelta = _duration(
+        timedelta(hours=4), "a reply is answered by a person within"
+    )
+    escalated_response: timedelta = _duration(
+        timedelta(hours=4), "after a missed first response, the manager's time to answer"
+    )
+
+
+class DeliveryPolicy(_Policy):
+    approval_expected: timedelta = _duration(
+        timedelta(days=3), "an order is approved within; else a task for operations"
+    )
+    warn_before: timedelta = _duration(
+        timedelta(days=2), "before the promised day ends, tell the customer when nothing arrived"
+    )
+    chase_every: timedelta = _duration(
+        timedelta(days=7), "a late order is looked at by a person again after"
+    )
+    chases: int = Field(3, ge=0, le=50, description="how often at most")
+    redelivery_expected: timedelta = _duration(
+        timedelta(days=2), "after a failed attempt, news within; else a support case"
+    )
+    compensation_due: timedelta = _duration(
+        timedelta(days=1), "a person handles a cancelled or unavailable order within"
+    )
+
+
+class SupportPolicy(_Policy):
+    first_response: dict[Priority, timedelta] = {
+        Priority.LOW: timedelta(hours=24),
+        Priority.NORMAL: timedelta(hours=8),
+        Priority.HIGH: timedelta(hours=2),
+        Priority.URGENT: timedelta(minutes=30),
+    }
+    resolution: dict[Priority, timedelta] = {
+        Priority.LOW: timedelta(days=10),
+        Priority.NORMAL: timedelta(days=5),
+        Priority.HIGH: timedelta(days=2),
+        Priority.URGENT: timedelta(days=1),
+    }
+    acknowledge_within: timedelta = _duration(
+        timedelta(minutes=5), "the acknowledgement was accepted by the mail server within"
+    )
+    remind_waiting_customer: timedelta = _duration(
+        timedelta(days=3), "when the customer owes an answer, remind after"
+    )
+    give_up_waiting: timedelta = _duration(
+        timedelta(days=7), "no answer after the reminder: resolve as unanswered after"
+    )
+    reopening_window: timedelta = _duration(
+        timedelta(days=7), "a reply within it reopens a resolved case"
+    )
+
+
+class FollowUpPolicy(_Policy):
+    after_delivery: timedelta = _duration(timedelta(days=3), "survey after a delivery")
+    after_case: timedelta = _duration(timedelta(days=1), "survey after a resolved case")
+    remind_after: timedelta = _duration(timedelta(days=4), "one reminder after")
+    close_after: timedelta = _duration(timedelta(days=10), "no answer after the reminder")
+    answer_changeable: timedelta = _duration(
+        timedelta(days=2), "a second click changes the answer, and what follows from it, within"
+    )
+    scale: SurveyScale = SurveyScale.STARS
+    recovery_contact: timedelta = _duration(
+        timedelta(hours=8), "a person contacts a disappointed customer within"
+    )
+    opportunity_due: timedelta = _duration(timedelta(days=2), "a stated need is taken up within")
+
+
+class RetentionPolicy(_Policy):
+    silence: timedelta = _duration(
+        timedelta(days=180), "silence of a customer whose own rhythm isn't known yet"
+    )
+    rhythm_factor: float = Field(
+        2.0, gt=1, le=20, description="own rhythm x this is a silence (rhythm: mean interval)"
+    )
+    shortest_silence: timedelta = _duration(timedelta(days=30), "never sooner than")
+    answer_within: timedelta = _duration(timedelta(days=5), "after the first message")
+    manager_within: timedelta = _duration(timedelta(days=3), "the account manager's task is due in")
+    offer_stands: timedelta = _duration(timedelta(days=14), "after the offer")
+    win_back_after: timedelta = _duration(timedelta(days=90), "after a customer was lost")
+
+
+Policy = MarketingPolicy | DeliveryPolicy | SupportPolicy | FollowUpPolicy | RetentionPolicy
+
+POLICIES: dict[PolicyKind, type[Policy]] = {
+    PolicyKind.MARKETING: MarketingPolicy,
+    PolicyKind.DELIVERY: DeliveryPolicy,
+    PolicyKind.SUPPORT: SupportPolicy,
+    PolicyKind.FOLLOW_UP: FollowUpPolicy,
+    PolicyKind.RETENTION: RetentionPolicy,
+}
+
+
+P = TypeVar("P", bound=BaseModel)
+
+
+class Terms(Payload, Generic[P]):
+    """What a process was promised at its start: the clock it lives by and the policy in force."""
+
+    clock: Clock = REAL_TIME
+    policy: P
+    policy_version: int = 0

@@ -1,0 +1,36 @@
+"""Timeouts and retries, named by what the activity talks to."""
+
+from datetime import timedelta
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityConfig, LocalActivityConfig
+
+# A step of a process: one short transaction in PostgreSQL, idempotent. As a local activity it costs
+# the Temporal server nothing (docs/decisions/0002). It is retried for ever: while PostgreSQL is
+# away, processes wait.
+STEP = LocalActivityConfig(
+    start_to_close_timeout=timedelta(seconds=20),
+    local_retry_threshold=timedelta(seconds=10),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(milliseconds=250),
+        maximum_interval=timedelta(seconds=30),
+    ),
+)
+
+# The dispatcher of the message queue: runs for minutes, heartbeats every second.
+DISPATCH = ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=10),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1),
+        backoff_coefficient=1.5,
+        maximum_interval=timedelta(seconds=15),
+    ),
+)
+
+# A scheduled sweep over the whole database.
+SWEEP = ActivityConfig(
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(minutes=1),
+    retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
+)
