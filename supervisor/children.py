@@ -26,6 +26,7 @@ def start_child(
     log: Path,
     environment: Mapping[str, str] | None = None,
     user: User | None = None,
+    directory: Path | None = None,
     death_signal: int = signal.SIGKILL,
 ) -> "subprocess.Popen[bytes]":
     """Start `command` in its own session, its output appended to `log`.
@@ -43,7 +44,8 @@ def start_child(
             stdout=output,
             stderr=subprocess.STDOUT,
             env=dict(environment) if environment is not None else None,
-            cwd="/" if user else None,  # another user may not be able to stand where we stand
+            # Another user may not be able to stand where we stand.
+            cwd=directory or ("/" if user else None),
             start_new_session=True,
         )
 

@@ -17,25 +17,23 @@ import signal
 import stat
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
 from supervisor.accounts import user_for_postgres
-from supervisor.children import User, kill_group, start_child, tail
+from supervisor.children import User, start_child
 from supervisor.errors import Refused
 from supervisor.secret_files import ensure_secret, new_password
+from supervisor.service import START_LIMIT, Service
 
 DATABASE = ROLE = "perennial"
 _ADMIN = "postgres"
-_START_LIMIT = 60.0
 _RETRY_AFTER = 0.4
 _LONGEST_SOCKET_PATH = 107 - len("/.s.PGSQL.5432.lock")
 
@@ -62,22 +60,25 @@ _SETTINGS = {
 }
 
 
-class PostgresServer:
+class PostgresServer(Service):
     """One PostgreSQL on one data directory, for the time between `start` and `stop`.
 
     `data_dir` is the installation's directory: the cluster is in `<data_dir>/postgres`, passwords
     in `<data_dir>/secrets`, the log in `<data_dir>/logs`. `settings` go over ours.
     """
 
+    name = "postgres"
+    title = "PostgreSQL"
+    stop_signal = signal.SIGINT  # fast shutdown: sessions are ended, everything is on disk
+
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__()
         self.data_dir = data_dir.absolute()
         self.cluster = self.data_dir / "postgres"
         self.log = self.data_dir / "logs" / "postgres.log"
         self._settings = {**_SETTINGS, **(settings or {})}
         self._socket_dir = _socket_directory(self.data_dir)
-        self._process: subprocess.Popen[bytes] | None = None
         self._user: User | None = None
-        self._stopping = threading.Event()
 
     @property
     def url(self) -> str:
@@ -88,25 +89,6 @@ class PostgresServer:
     def admin_url(self) -> str:
         """For SQLAlchemy, as the superuser."""
         return self._uri("postgresql+psycopg", _ADMIN, DATABASE)
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self.running and self._process else None
-
-    @property
-    def process(self) -> "subprocess.Popen[bytes] | None":
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     def start(self) -> None:
         """Return once it answers; at most 60 s. Makes the cluster at first start.
@@ -124,33 +106,24 @@ class PostgresServer:
         if not self.cluster.exists():
             self._initialise()
         self._make_socket_directory()
-        deadline = time.monotonic() + _START_LIMIT
-        while not self._try_start(deadline):
+        deadline = time.monotonic() + START_LIMIT
+        while not self._try_start():
             if time.monotonic() > deadline:
-                raise Refused(self._failure(f"did not start within {_START_LIMIT:.0f} s"))
+                raise Refused(self._failure(f"did not start within {START_LIMIT:.0f} s"))
             self._stopping.wait(_RETRY_AFTER)
 
     def stop(self, timeout: float = 8.0) -> None:
-        """Fast shutdown: sessions are ended, everything is on disk. Immediate after `timeout`."""
+        """Fast shutdown; an immediate one after `timeout`, which the next start recovers from."""
         self._stopping.set()
         if self._process is None:
             return
-        for number in (signal.SIGINT, signal.SIGQUIT):  # never SIGKILL: it orphans the backends
+        for number in (signal.SIGINT, signal.SIGQUIT):  # SIGKILL last: it orphans the backends
             if self.running:
                 self._process.send_signal(number)
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout)
-                break
-        else:
-            self.kill()
-        self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL to the postmaster and all its children, as a power cut would look to us."""
-        if self._process is not None:
-            kill_group(self._process, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+                self._process.wait(timeout if number == signal.SIGINT else 1)
+                return
+        self.kill()
 
     def _passwords(self) -> dict[str, str]:
         secrets = self.data_dir / "secrets"
@@ -200,7 +173,7 @@ class PostgresServer:
         if self._user:
             os.chown(self._socket_dir, self._user.uid, self._user.gid)
 
-    def _try_start(self, deadline: float) -> bool:
+    def _try_start(self) -> bool:
         """One attempt; False when the reason will pass."""
         self._stop_orphan()
         settings = {**self._settings, "unix_socket_directories": str(self._socket_dir)}
@@ -214,19 +187,19 @@ class PostgresServer:
             user=self._user,
             death_signal=signal.SIGINT,  # a fast shutdown, so the next start finds it clean
         )
-        while self._process.poll() is None:
-            if self._stopping.is_set():
-                raise Refused("stopped while PostgreSQL was starting")
-            if self._answers():
-                return True
-            if time.monotonic() > deadline:
+        try:
+            self._wait_until(self._answers)
+        except Refused:
+            if self.running or self._stopping.is_set() or not self._will_pass(start_of_attempt):
                 self.stop()
-                raise Refused(self._failure(f"did not answer within {_START_LIMIT:.0f} s"))
-            time.sleep(0.03)
-        attempt = self.log.read_bytes()[start_of_attempt:].decode(errors="replace")
-        if any(passing in attempt for passing in _PASSING_FAILURES):
+                raise
             return False
-        raise Refused(self._failure("does not start"))
+        return True
+
+    def _will_pass(self, start_of_attempt: int) -> bool:
+        """Whether the attempt that wrote the log from there failed for a passing reason."""
+        attempt = self.log.read_bytes()[start_of_attempt:].decode(errors="replace")
+        return any(passing in attempt for passing in _PASSING_FAILURES)
 
     def _answers(self) -> bool:
         try:
@@ -269,9 +242,6 @@ class PostgresServer:
         if running:
             stop = [*command, "stop", "-m", "fast", "-t", "30"]
             start_child(stop, log=self.log, user=self._user).wait()
-
-    def _failure(self, what: str) -> str:
-        return f"PostgreSQL {what}: {tail(self.log) or 'no reason given'} (log: {self.log})"
 
 
 def binaries() -> Path:

@@ -10,18 +10,15 @@ grow past it.
 """
 
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
 
-from supervisor.children import kill_group, start_child, tail
+from supervisor.children import start_child
 from supervisor.errors import Refused
+from supervisor.ports import is_answered
+from supervisor.service import Service
 
 RETENTION = "2160h"  # 90 days; the server's own default is one
 SEARCH_ATTRIBUTES = {
@@ -39,10 +36,9 @@ DYNAMIC_CONFIG = {
     "history.workflowIdReuseMinimalInterval": '"0s"',
     "matching.enableFairness": "true",
 }
-_START_LIMIT = 60.0
 
 
-class TemporalServer:
+class TemporalServer(Service):
     """One Temporal server with its web UI, bound to 127.0.0.1.
 
     State is in `<data_dir>/temporal/temporal.db`, the log in `<data_dir>/logs`. `synchronous` is
@@ -50,6 +46,9 @@ class TemporalServer:
     `ui_port` None runs it without the web UI. `extra` goes to the command line as it is, such as
     the dynamic configuration of time skipping.
     """
+
+    name = "temporal"
+    title = "Temporal"
 
     def __init__(
         self,
@@ -59,6 +58,7 @@ class TemporalServer:
         synchronous: str = "FULL",
         extra: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         self.data_dir = data_dir.absolute()
         self.port = port
         self.ui_port = ui_port
@@ -66,8 +66,6 @@ class TemporalServer:
         self.database = self.data_dir / "temporal" / "temporal.db"
         self._synchronous = synchronous
         self._extra = tuple(extra)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = threading.Event()
 
     @property
     def address(self) -> str:
@@ -77,25 +75,6 @@ class TemporalServer:
     def ui_url(self) -> str:
         return f"http://127.0.0.1:{self.ui_port}" if self.ui_port else ""
 
-    @property
-    def process(self) -> "subprocess.Popen[bytes] | None":
-        return self._process
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid if self.running and self._process else None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
     def start(self) -> None:
         """Return once it answers and keeps closed histories for 90 days; at most 60 s."""
         if self.running:
@@ -103,35 +82,7 @@ class TemporalServer:
         self._stopping.clear()
         self.database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._process = start_child(self._command(), log=self.log)
-        deadline = time.monotonic() + _START_LIMIT
-        while not (self._listens() and self._set_retention()):
-            if self._process.poll() is not None:
-                raise Refused(self._failure("does not start"))
-            if self._stopping.is_set():
-                raise Refused("stopped while Temporal was starting")
-            if time.monotonic() > deadline:
-                self.stop()
-                raise Refused(self._failure(f"did not answer within {_START_LIMIT:.0f} s"))
-            time.sleep(0.03)
-
-    def stop(self, timeout: float = 5.0) -> None:
-        self._stopping.set()
-        if self._process is None:
-            return
-        if self.running:
-            self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._process = None
-
-    def kill(self) -> None:
-        """SIGKILL, as a crash would."""
-        if self._process is not None:
-            kill_group(self._process, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        self._wait_until(lambda: is_answered("127.0.0.1", self.port) and self._set_retention())
 
     def _command(self) -> list[str]:
         ui = ["--ui-port", str(self.ui_port)] if self.ui_port else ["--headless"]
@@ -147,11 +98,6 @@ class TemporalServer:
             *self._extra,
         ]
 
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            probe.settimeout(0.5)
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
     def _set_retention(self) -> bool:
         """Sets what may be set already; a repeat changes nothing."""
         command = ["operator", "namespace", "update", "--namespace", "default"]
@@ -162,9 +108,6 @@ class TemporalServer:
             check=False,
         )
         return done.returncode == 0
-
-    def _failure(self, what: str) -> str:
-        return f"Temporal {what}: {tail(self.log) or 'no reason given'} (log: {self.log})"
 
 
 def _options(name: str, values: dict[str, str]) -> list[str]:
