@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")
 
     inbox_path: Path | None = Field(None, description="default: <data dir>/inbox.sqlite")
+    workers: int = Field(1, ge=1, le=64, description="worker processes of `crm.py up`")
     ready_file: Path | None = Field(None, description="touched by a worker once it polls")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus of the worker; 0: off")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")

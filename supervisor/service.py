@@ -15,6 +15,7 @@ from supervisor.children import kill_group, start_child, tail
 from supervisor.errors import Refused
 
 START_LIMIT = 60.0
+ROOT = Path(__file__).resolve().parent.parent  # where our own programs start
 
 
 class Service(ABC):
@@ -25,6 +26,7 @@ class Service(ABC):
 
     name: str
     title: str
+    started: str = "is up"
     log: Path
     stop_signal: int = signal.SIGTERM
 
@@ -89,8 +91,9 @@ class Service(ABC):
         deadline = time.monotonic() + START_LIMIT
         while not answers():
             if not self.running:
-                raise Refused(self._failure(f"does not start ({self.ending})"))
+                raise Refused(self._failure(f"failed ({self.ending})"))
             if self._stopping.is_set():
+                self.stop(2)
                 raise Refused(f"stopped while {self.title} was starting")
             if time.monotonic() > deadline:
                 self.kill()
@@ -111,9 +114,7 @@ class Program(Service):
         *,
         log: Path,
         environment: Mapping[str, str],
-        directory: Path,
         answers: Callable[[], bool],
-        before_start: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -121,17 +122,16 @@ class Program(Service):
         self.log = log
         self._command = command
         self._environment = environment
-        self._directory = directory
         self._answers = answers
-        self._before_start = before_start
+        self.before_start: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         if self.running:
             return
         self._stopping.clear()
-        self._before_start()
+        self.before_start()
         self._process = start_child(
-            self._command, log=self.log, environment=self._environment, directory=self._directory
+            self._command, log=self.log, environment=self._environment, directory=ROOT
         )
         self._wait_until(self._answers)
 
