@@ -77,7 +77,7 @@ class PostgresServer(Service):
         self.cluster = self.data_dir / "postgres"
         self.log = self.data_dir / "logs" / "postgres.log"
         self._settings = {**_SETTINGS, **(settings or {})}
-        self._socket_dir = _socket_directory(self.data_dir)
+        self.socket_dir = _socket_directory(self.data_dir)
         self._user: User | None = None
 
     @property
@@ -134,7 +134,7 @@ class PostgresServer(Service):
 
     def _uri(self, scheme: str, role: str, database: str) -> str:
         password = quote(self._passwords()[role], safe="")
-        host = quote(str(self._socket_dir), safe="")
+        host = quote(str(self.socket_dir), safe="")
         return f"{scheme}://{role}:{password}@/{database}?host={host}"
 
     def _initialise(self) -> None:
@@ -164,19 +164,19 @@ class PostgresServer(Service):
         shutil.rmtree(staging)
 
     def _make_socket_directory(self) -> None:
-        _make_directory(self._socket_dir, 0o700)
+        _make_directory(self.socket_dir, 0o700)
         owner = self._user.uid if self._user else os.geteuid()
-        found = self._socket_dir.lstat()
+        found = self.socket_dir.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid not in (owner, os.geteuid()):
-            raise Refused(f"{self._socket_dir} belongs to somebody else: remove it")
-        self._socket_dir.chmod(0o700)
+            raise Refused(f"{self.socket_dir} belongs to somebody else: remove it")
+        self.socket_dir.chmod(0o700)
         if self._user:
-            os.chown(self._socket_dir, self._user.uid, self._user.gid)
+            os.chown(self.socket_dir, self._user.uid, self._user.gid)
 
     def _try_start(self) -> bool:
         """One attempt; False when the reason will pass."""
         self._stop_orphan()
-        settings = {**self._settings, "unix_socket_directories": str(self._socket_dir)}
+        settings = {**self._settings, "unix_socket_directories": str(self.socket_dir)}
         start_of_attempt = self.log.stat().st_size if self.log.exists() else 0
         self._process = start_child(
             [

@@ -1,0 +1,1 @@
+"""The supervisor and the servers it runs, each started for real."""
