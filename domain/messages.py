@@ -1,5 +1,6 @@
 """The messages: what each is for, in which languages it exists, what its wording may use."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -83,7 +84,7 @@ class MessageKind(NamedTuple):
     message_class: MessageClass
     purpose: Purpose
     locales: tuple[str, ...]
-    variables: tuple[str, ...] = ()  # of the process; every message also has name and reference
+    variables: tuple[str, ...] = ()  # of the process; messaging/render.py adds the common ones
 
 
 _BOTH = ("en", "pt-BR")
@@ -158,3 +159,35 @@ class MessageRequest(Payload):
 
 def message_key(workflow_id: str, template: str, occurrence: str) -> str:
     return f"{workflow_id}/{template}/{occurrence}"
+
+
+DISPATCH_WORKFLOW_ID = "messages/dispatch"
+
+
+class DispatchRound(Payload):
+    """A run of the dispatching activity; it returns after `lasts` so that its workflow goes on."""
+
+    lasts: timedelta = timedelta(minutes=2)
+
+
+class DispatchCounts(Payload):
+    """What became of messages in a round, or in all of them."""
+
+    accepted: int = 0
+    suppressed: int = 0
+    held: int = 0
+    retried: int = 0
+    failed: int = 0
+    unknown: int = 0
+    recovered: int = 0  # left behind by a dispatcher that died, and settled by evidence or by class
+
+    def plus(self, other: "DispatchCounts") -> "DispatchCounts":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return DispatchCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class DispatchInput(Payload):
+    """Carried over continue-as-new."""
+
+    round: DispatchRound = DispatchRound()
+    so_far: DispatchCounts = DispatchCounts()

@@ -1,0 +1,107 @@
+"""An outgoing message as the bytes of an e-mail (RFC 5322), built to be sent by the thousand.
+
+The standard library's message classes take 4 ms for ours, nine tenths of it in parsing what we
+have just made; only what comes from outside, the name, the address and the subject, goes through
+them here.
+"""
+
+import binascii
+from email.errors import HeaderParseError
+from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import formatdate
+
+from messaging.provider import OutgoingMessage
+
+_HEADERS_ONLY = SMTP.clone(max_line_length=76)
+
+
+class BadAddress(Exception):
+    """No mail can be addressed to it."""
+
+
+def compose_email(sender: str, message: OutgoingMessage) -> bytes:
+    """One recipient; text and HTML as alternatives.
+
+    Raises BadAddress for what can't be an address, ValueError for a header that would break out of
+    its line.
+    """
+    headers = [
+        _checked("From", sender),
+        _encoded("To", recipient_of(message)),
+        _encoded("Subject", message.subject),
+        _checked("Date", formatdate()),
+        _checked("Message-ID", f"<{message.message_id}>"),
+        _checked("X-CRM-Effect", message.effect),
+        _checked("Auto-Submitted", "auto-generated"),
+    ]
+    if message.unsubscribe_url:
+        headers += [
+            _checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"),
+            _checked("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+        ]
+    headers.append(b"MIME-Version: 1.0\r\n")
+    if message.html is None:
+        return b"".join([*headers, _part("plain", message.text)])
+    boundary = f"=_{message.message_id.partition('@')[0]}"
+    return b"".join(
+        [
+            *headers,
+            f'Content-Type: multipart/alternative; boundary="{boundary}"\r\n\r\n'.encode(),
+            *(f"--{boundary}\r\n".encode(), _part("plain", message.text)),
+            *(f"--{boundary}\r\n".encode(), _part("html", message.html)),
+            f"--{boundary}--\r\n".encode(),
+        ]
+    )
+
+
+def recipient_of(message: OutgoingMessage) -> Address:
+    """Raises BadAddress."""
+    try:
+        # The parser takes `a@b, c@d` for the first of the two; an address is one word.
+        if any(c.isspace() or c in ",;<>" or not c.isprintable() for c in message.address):
+            raise ValueError
+        local, _, domain = message.address.rpartition("@")
+        ascii_domain = domain.encode("idna").decode()
+        if not local.isascii():
+            raise ValueError  # would need SMTPUTF8, which few mailboxes have
+        return Address(message.name, addr_spec=f"{local}@{ascii_domain}")
+    except (ValueError, IndexError, HeaderParseError) as problem:
+        raise BadAddress("not an address that mail can be sent to") from problem
+
+
+def _encoded(name: str, value: Address | str) -> bytes:
+    """Folded and encoded by the standard library, which refuses line breaks."""
+    holder = EmailMessage(_HEADERS_ONLY)
+    holder[name] = value
+    return holder.as_bytes().removesuffix(b"\r\n")
+
+
+def _checked(name: str, value: str) -> bytes:
+    if not value.isascii() or not value.isprintable():
+        raise ValueError(f"{name} has characters that a header can't have")
+    return f"{name}: {value}\r\n".encode()
+
+
+def _part(subtype: str, content: str) -> bytes:
+    lines = "\n".join(content.splitlines()) + "\n"
+    encoded = binascii.b2a_qp(lines.encode(), istext=True).replace(b"\n", b"\r\n")
+    return (
+        f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
+        "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
+    ).encode() + encoded
+
+
+def sender_header(mail_from: str) -> tuple[str, str]:
+    """(the From header, the envelope's address) of `Name <address>`.
+
+    Raises ValueError for anything else.
+    """
+    holder = EmailMessage(_HEADERS_ONLY.clone(max_line_length=0))
+    holder["From"] = mail_from
+    addresses = holder["From"].addresses
+    if len(addresses) != 1 or "@" not in addresses[0].addr_spec:
+        raise ValueError(f"not one mail address: {mail_from!r}")
+    line = holder.as_bytes().decode("ascii").strip()
+    return line.removeprefix("From: "), addresses[0].addr_spec

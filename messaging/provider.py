@@ -1,0 +1,68 @@
+"""The edge to providers: what they are handed, how they answer, and where evidence is found."""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+
+class OutgoingMessage(NamedTuple):
+    """One message to one person, ready to be handed over."""
+
+    effect: str  # our row's id: the same on every attempt, so that a duplicate can be seen
+    message_id: str  # <32 hex>@<our domain>, without the angle brackets
+    address: str
+    name: str
+    subject: str
+    text: str
+    html: str | None = None
+    unsubscribe_url: str = ""  # of marketing: one click, RFC 8058
+
+
+class Outcome(StrEnum):
+    ACCEPTED = "accepted"
+    TRANSIENT = "transient"  # certainly not taken; may be tried again
+    PERMANENT = "permanent"  # certainly not taken; trying again is useless
+    UNKNOWN = "unknown"  # perhaps taken: never to be tried again without evidence
+
+
+class Answer(NamedTuple):
+    """What a provider made of a message.
+
+    `nobody` says that the refusal isn't about this message: no other would get through either.
+    `bad_address` says that the address doesn't exist or takes no mail: a hard bounce.
+    """
+
+    outcome: Outcome
+    said: str
+    retry_after: timedelta | None = None
+    nobody: bool = False
+    bad_address: bool = False
+
+
+class Provider(Protocol):
+    """Sends one message. An answer, never an exception, for everything that can go wrong outside.
+
+    Cancelling `send` between the end of the data and the answer leaves the outcome unknown.
+    """
+
+    name: str
+
+    async def send(self, message: OutgoingMessage) -> Answer: ...
+
+    async def reachable(self) -> bool:
+        """Whether it answers now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Evidence(Protocol):
+    """Knows what a provider has really taken; the local inbox does."""
+
+    async def by_message_id(self, message_ids: Collection[str]) -> Mapping[str, datetime]:
+        """When each of those it knows was taken.
+
+        Raises OSError when nothing can be said now, which is something else than no evidence.
+        """
+        ...
