@@ -1,10 +1,16 @@
 """Brings the schema to the newest revision before anything that uses it starts."""
 
+import re
 import sys
 from pathlib import Path
 
+import psycopg
+
 from supervisor.children import start_child
 from supervisor.service import ROOT, Service
+
+_REVISION = re.compile(r"""^revision\b.*?=\s*["'](\w+)["']""", re.M)
+_FOLLOWS = re.compile(r"^down_revision\b.*?=(.*)$", re.M)
 
 
 class Migrations(Service):
@@ -14,14 +20,43 @@ class Migrations(Service):
     title = "the migration of the database"
     started = "is current"
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, database_url: str) -> None:
         super().__init__()
         self.log = data_dir / "logs" / "migrations.log"
         self.environment: dict[str, str] = {}
+        self._database_url = database_url
 
     def start(self) -> None:
+        if is_current(self._database_url):
+            return
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
         self._process = start_child(
             command, log=self.log, environment=self.environment, directory=ROOT
         )
         self._wait_until(lambda: self._process is not None and self._process.poll() == 0)
+
+
+def is_current(database_url: str) -> bool:
+    """Whether there is nothing to do, found out without the seconds it takes to import Alembic.
+
+    In doubt the answer is no, and Alembic decides.
+    """
+    with psycopg.connect(database_url.replace("+psycopg", "", 1), connect_timeout=5) as connection:
+        try:
+            applied = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        except psycopg.errors.UndefinedTable:
+            return False
+    return {version for (version,) in applied} == newest_revisions(ROOT / "database/migrations")
+
+
+def newest_revisions(migrations: Path) -> set[str]:
+    """The revisions no other one follows, read from the files' text."""
+    texts = [file.read_text() for file in (migrations / "versions").glob("*.py")]
+    revisions = {name for text in texts for name in _REVISION.findall(text)}
+    followed = {
+        name
+        for text in texts
+        for line in _FOLLOWS.findall(text)
+        for name in re.findall(r"""["'](\w+)["']""", line)
+    }
+    return revisions - followed

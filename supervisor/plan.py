@@ -67,7 +67,7 @@ def make_plan(settings: Settings) -> Plan:
             settings.temporal_sqlite_synchronous,
         )
     url = postgres.url if postgres else existing_database_url(settings)
-    plan = Plan(settings, data_dir, url, postgres, temporal, Migrations(data_dir), {})
+    plan = Plan(settings, data_dir, url, postgres, temporal, Migrations(data_dir, url), {})
     plan.environment = plan.migrations.environment = _environment(settings, plan)
     if settings.api_key_file is None:
         ensure_secret(data_dir / "secrets" / "api_key", new_api_key)

@@ -20,8 +20,8 @@ from supervisor.service import Service
 
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.5, 15.0, 30.0
 _STOP_LIMIT = 9.0  # of the 10 s we promise
-_LONGEST_STOP = {"api": 2.5, "inbox": 1.0, "temporal": 2.5}
-_WORKER_STOP = 3.0
+_LONGEST_STOP = {"api": 2.0, "inbox": 1.0, "temporal": 2.5}
+_WORKER_STOP = 5.0  # its own patience with activities that are under way
 _LEFT_FOR_POSTGRES = 1.5
 
 WhenReady = Callable[[RunFile], Awaitable[None]]
