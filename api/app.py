@@ -1,0 +1,123 @@
+"""Composition root of the control API: `uvicorn --factory api.app:create_app`."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from fastapi import APIRouter, FastAPI
+from temporalio.client import Client
+
+import temporal_runtime
+from api import customers, errors, events, health, simulations
+from api.deps import AUTHENTICATED, ProcessEngine, Resources
+from api.observed import BodyLimit, Figures, Observed
+from database.base import connect
+from settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGEST_BODY = 1_048_576
+_QUERY_LIMITS = "-c statement_timeout=10s -c lock_timeout=10s"
+
+# Everything here needs the API key; the routers in PUBLIC are the only ones that don't.
+PRIVATE: tuple[APIRouter, ...] = (events.router, customers.router, simulations.router)
+PUBLIC: tuple[APIRouter, ...] = (health.router,)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application. Starts and answers 503 while PostgreSQL or Temporal are away."""
+    settings = settings or Settings.from_environment()
+    app = FastAPI(
+        title="Perennial",
+        version="1",
+        summary="Customer relationships as durable processes",
+        lifespan=_lifespan(settings),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=_noun_verb,
+    )
+    app.state.figures = Figures()
+    v1 = APIRouter(prefix="/api/v1", dependencies=[AUTHENTICATED])
+    for router in PRIVATE:
+        v1.include_router(router)
+    app.include_router(v1)
+    for router in PUBLIC:
+        app.include_router(router)
+    app.add_middleware(BodyLimit, most=LARGEST_BODY)
+    app.add_middleware(Observed, figures=app.state.figures)
+    errors.install(app)
+    return app
+
+
+def _noun_verb(route: object) -> str:
+    """`list_customers` is the operation `customers_list`: nouns sort together."""
+    verb, _, noun = str(getattr(route, "name", "")).partition("_")
+    return f"{noun}_{verb}"
+
+
+def _lifespan(
+    settings: Settings,
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        held = _resources(settings)
+        app.state.resources = held
+        with suppress(errors.Problem):  # answered with 503 until it is there
+            await held.engine.client()
+        yield
+        await held.sessions.kw["bind"].dispose()
+
+    return lifespan
+
+
+def _resources(settings: Settings) -> Resources:
+    return Resources(
+        sessions=connect(_database_url(settings), settings.database_pool_size),
+        engine=ProcessEngine(lambda: _connect(settings)),
+        api_key=_secret(settings.api_key_path, "CRM_API_KEY_FILE"),
+        signing_key=_secret(settings.signing_key_path, "CRM_SIGNING_KEY_FILE"),
+        namespace=settings.temporal_namespace,
+        temporal_ui_url=(
+            settings.temporal_ui_url or f"http://127.0.0.1:{settings.temporal_ui_port}"
+        ).rstrip("/"),
+        inbox=settings.inbox,
+        schema_head=ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head(),
+    )
+
+
+def _database_url(settings: Settings) -> str:
+    if settings.database_url is None:
+        raise SystemExit("set CRM_DATABASE_URL, or start everything with `make up`")
+    url = sa.make_url(settings.database_url.get_secret_value())
+    url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": _QUERY_LIMITS})
+    return url.render_as_string(hide_password=False)
+
+
+async def _connect(settings: Settings) -> Client:
+    key = settings.temporal_api_key
+    return await temporal_runtime.connect(
+        settings.temporal_address or f"127.0.0.1:{settings.temporal_port}",
+        settings.temporal_namespace,
+        api_key=key.get_secret_value() if key else None,
+        tls=settings.temporal_tls,
+        tls_files={
+            "ca": settings.temporal_tls_ca_file,
+            "cert": settings.temporal_tls_cert_file,
+            "key": settings.temporal_tls_key_file,
+        },
+    )
+
+
+def _secret(path: Path, variable: str) -> str:
+    try:
+        secret = path.read_text().strip()
+    except OSError as problem:
+        raise SystemExit(
+            f"cannot read {path} ({problem.strerror}): `make up` makes it, or set {variable}"
+        ) from None
+    if len(secret) < 16:
+        raise SystemExit(f"the secret in {path} is too short: put at least 16 characters there")
+    return secret

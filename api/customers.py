@@ -1,0 +1,391 @@
+"""Customers: made, found, changed; one at a time or in bulk, by our id or the other system's."""
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Header, Path, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.deps import Session
+from api.errors import Code, FieldError, Problem, ProblemBody, as_dict, field_errors, invalid_field
+from api.errors import not_found as no_such
+from api.fields import (
+    Body,
+    Email,
+    Instant,
+    Line,
+    LocaleTag,
+    Phone,
+    Prose,
+    Reference,
+    Word,
+    Zone,
+)
+from api.paging import Page, Paging, read_page
+from api.routing import ApiRoute, requires_key
+from database.customers import ContactPoint, Customer, CustomerKind
+from database.processes import Lifecycle
+from database.queries.customers import (
+    CustomerWrite,
+    Grant,
+    Written,
+    addresses_of,
+    clocks_of,
+    customers_with_stage,
+    write_customers,
+)
+from domain.messages import Channel, Purpose
+from domain.processes import Stage
+
+router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute)
+
+_BULK = 200
+
+
+class GrantBody(Body):
+    """A consent the customer gave elsewhere. Withdrawals go to /customers/{id}/consents."""
+
+    channel: Channel
+    purpose: Purpose
+    source: Word = Field(examples=["newsletter-form"])
+    wording: Prose | None = None
+    occurred_at: Instant | None = Field(
+        None, description="null: now, and only if nothing is known about this purpose yet"
+    )
+
+
+class CustomerFields(Body):
+    """What is known of a customer. An address is added; none is taken away."""
+
+    kind: CustomerKind = CustomerKind.PERSON
+    name: Line = Field(examples=["Ada Lovelace"])
+    locale: LocaleTag = "en"
+    zone: Zone = "UTC"
+    email: Email | None = None
+    phone: Phone | None = None
+    consents: list[GrantBody] = Field([], max_length=20)
+    simulation_id: UUID | None = Field(None, description="the clock it lives by; kept for ever")
+
+
+class NewCustomer(CustomerFields):
+    reference: Reference | None = Field(None, description="null: one is made")
+
+
+class CustomerByReference(CustomerFields):
+    reference: Reference
+
+
+class CustomerChange(Body):
+    """RFC 7396: only what is there changes."""
+
+    kind: CustomerKind | None = None
+    name: Line | None = None
+    locale: LocaleTag | None = None
+    zone: Zone | None = None
+
+
+class AddressView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    channel: Channel
+    address: str
+    locale: str | None
+    recorded_at: datetime
+
+
+class CustomerView(BaseModel):
+    """A customer with the stage of the relationship; `contact_points[0]` of a channel is used."""
+
+    id: UUID
+    reference: str
+    kind: CustomerKind
+    name: str
+    locale: str
+    zone: str
+    simulation_id: UUID | None
+    stage: Stage | None = Field(description="null: nothing has happened yet")
+    stage_reason: str
+    stage_since: datetime | None
+    last_heard_at: datetime | None
+    silence_due_at: datetime | None
+    contact_points: list[AddressView]
+    version: int
+    recorded_at: datetime
+    updated_at: datetime
+
+
+class WrittenCustomer(BaseModel):
+    id: UUID
+    reference: str
+    created: bool
+
+
+class BulkCustomers(Body):
+    """Up to 200 customers; each is judged by itself."""
+
+    items: Annotated[
+        list[Any], Field(min_length=1, max_length=_BULK, json_schema_extra={"x-items": "checked"})
+    ]
+
+
+class BulkResult(BaseModel):
+    index: int
+    status: Literal[200, 201, 422]
+    id: UUID | None = None
+    problem: ProblemBody | None = None
+
+
+class BulkResults(BaseModel):
+    items: list[BulkResult]
+    written: int
+    refused: int
+
+
+@router.post("", status_code=201)
+async def create_customer(body: NewCustomer, session: Session, response: Response) -> CustomerView:
+    """Make a customer. A reference that is taken is refused; PUT by reference updates instead."""
+    reference = body.reference or f"C-{secrets.token_hex(6)}"
+    taken = await session.scalar(sa.select(Customer.id).where(Customer.reference == reference))
+    if taken is not None:
+        raise Problem(
+            Code.CONFLICT,
+            f"the reference {reference} is taken",
+            errors=[FieldError(pointer="/reference", code="taken", detail="is another customer's")],
+        )
+    written = await write_one(session, reference, body)
+    view = await view_of(session, written.id)
+    response.headers["Location"] = f"/api/v1/customers/{written.id}"
+    response.headers["ETag"] = _etag(view.version)
+    return view
+
+
+@router.put("/by-reference/{reference}")
+async def upsert_customer(
+    reference: Annotated[Reference, Path()],
+    body: CustomerFields,
+    session: Session,
+    response: Response,
+) -> WrittenCustomer:
+    """Make the customer of that reference, or bring it up to date. 201 when it is new."""
+    written = await write_one(session, reference, body)
+    response.status_code = 201 if written.created else 200
+    response.headers["Location"] = f"/api/v1/customers/{written.id}"
+    return WrittenCustomer(id=written.id, reference=reference, created=written.created)
+
+
+@router.post("/bulk")
+@requires_key
+async def upsert_customers(body: BulkCustomers, request: Request, session: Session) -> BulkResults:
+    """Up to 200 upserts by reference. A bad item is refused by itself; the good ones are written.
+
+    Each item has the fields of `CustomerByReference`.
+    """
+    good, problems = _judge(body.items)
+    clocks = await clocks_of(
+        session, {c.simulation_id for c in good.values() if c.simulation_id is not None}
+    )
+    for index, customer in list(good.items()):
+        if customer.simulation_id is not None and customer.simulation_id not in clocks:
+            problems[index] = invalid_field("/simulation_id", "there is no such simulation")
+            del good[index]
+    written: Mapping[str, Written] = {}
+    if good:
+        writes = [as_write(customer.reference, customer) for customer in good.values()]
+        written = await write_customers(session, writes, clocks, datetime.now(UTC))
+    instance, request_id = request.url.path, str(request.state.request_id)
+    results = []
+    for index in range(len(body.items)):
+        if (problem := problems.get(index)) is not None:
+            told = ProblemBody.model_validate(as_dict(problem, instance, request_id))
+            results.append(BulkResult(index=index, status=422, problem=told))
+        else:
+            found = written[good[index].reference]
+            status: Literal[200, 201] = 201 if found.created else 200
+            results.append(BulkResult(index=index, status=status, id=found.id))
+    return BulkResults(items=results, written=len(good), refused=len(problems))
+
+
+def _judge(items: Sequence[Any]) -> tuple[dict[int, CustomerByReference], dict[int, Problem]]:
+    good: dict[int, CustomerByReference] = {}
+    problems: dict[int, Problem] = {}
+    seen: set[str] = set()
+    for index, item in enumerate(items):
+        try:
+            customer = CustomerByReference.model_validate(item)
+        except ValidationError as error:
+            told = field_errors(error.errors(include_url=False, include_input=False), item)
+            problems[index] = Problem(
+                Code.INVALID_REQUEST, f"{told[0].pointer}: {told[0].detail}", errors=told
+            )
+            continue
+        if customer.reference in seen:
+            problems[index] = invalid_field("/reference", "is there twice in this request")
+            continue
+        seen.add(customer.reference)
+        good[index] = customer
+    return good, problems
+
+
+@router.get("")
+async def list_customers(
+    session: Session,
+    paging: Paging,
+    q: Annotated[
+        Line | None, Query(description="part of the name, the reference or an address")
+    ] = None,
+    reference: Annotated[Reference | None, Query()] = None,
+    stage: Annotated[Stage | None, Query()] = None,
+    simulation_id: Annotated[UUID | None, Query()] = None,
+) -> Page[CustomerView]:
+    """Customers, the newest first."""
+    statement = customers_with_stage()
+    if reference is not None:
+        statement = statement.where(Customer.reference == reference)
+    if stage is not None:
+        statement = statement.where(Lifecycle.stage == stage)
+    if simulation_id is not None:
+        statement = statement.where(Customer.simulation_id == simulation_id)
+    if q is not None:
+        statement = statement.where(_matches(q))
+    page = await read_page(session, statement, [Customer.id], paging, lambda row: (row[0], row[1]))
+    addresses = await addresses_of(session, [customer.id for customer, _ in page.items])
+    views = [_view(customer, stands, addresses[customer.id]) for customer, stands in page.items]
+    return Page(**{**dict(page), "items": views})
+
+
+def _matches(text: str) -> sa.ColumnElement[bool]:
+    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", text) + "%"
+    has_address = (
+        sa.select(ContactPoint.id)
+        .where(
+            ContactPoint.customer_id == Customer.id,
+            sa.func.lower(ContactPoint.address) == text.lower(),
+        )
+        .exists()
+    )
+    return sa.or_(Customer.name.ilike(pattern), Customer.reference.ilike(pattern), has_address)
+
+
+@router.get("/{customer_id}", responses={304: {"description": "Not changed since that ETag"}})
+async def show_customer(
+    customer_id: UUID,
+    session: Session,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> CustomerView:
+    """One customer; the ETag is what PATCH needs."""
+    view = await view_of(session, customer_id)
+    response.headers["ETag"] = _etag(view.version)
+    if if_none_match is not None and if_none_match.strip() == _etag(view.version):
+        response.status_code = 304
+    return view
+
+
+@router.patch("/{customer_id}")
+async def change_customer(
+    customer_id: UUID,
+    body: CustomerChange,
+    session: Session,
+    response: Response,
+    if_match: Annotated[str | None, Header(description="the ETag that was read")] = None,
+) -> CustomerView:
+    """Change a customer (RFC 7396), if nobody else did meanwhile."""
+    if if_match is None:
+        raise Problem(Code.PRECONDITION_REQUIRED, "If-Match is missing")
+    values = body.model_dump(exclude_unset=True)
+    for name, value in values.items():
+        if value is None:
+            raise invalid_field(f"/{name}", "cannot be cleared")
+    changed = await session.scalar(
+        sa.update(Customer)
+        .where(Customer.id == customer_id, _etag_matches(if_match))
+        .values(**values, version=Customer.version + 1, updated_at=sa.func.now())
+        .returning(Customer.id)
+    )
+    view = await view_of(session, customer_id)
+    response.headers["ETag"] = _etag(view.version)
+    if changed is None:
+        raise Problem(
+            Code.PRECONDITION_FAILED,
+            f"the customer is now at {_etag(view.version)}",
+            headers={"ETag": _etag(view.version)},
+            current=view.model_dump(mode="json"),
+        )
+    return view
+
+
+def _etag(version: int) -> str:
+    return f'"v{version}"'
+
+
+def _etag_matches(if_match: str) -> sa.ColumnElement[bool]:
+    if if_match.strip() == "*":
+        return sa.true()
+    found = re.fullmatch(r'\s*"v(\d{1,9})"\s*', if_match)
+    return Customer.version == int(found[1]) if found else sa.false()
+
+
+def as_write(reference: str, body: CustomerFields) -> CustomerWrite:
+    given = {Channel.EMAIL: body.email, Channel.SMS: body.phone}
+    return CustomerWrite(
+        reference=reference,
+        kind=body.kind,
+        name=body.name,
+        locale=body.locale,
+        zone=body.zone,
+        simulation_id=body.simulation_id,
+        addresses={channel: address for channel, address in given.items() if address},
+        grants=[
+            Grant(g.channel, g.purpose, g.source, g.wording or "", g.occurred_at)
+            for g in body.consents
+        ],
+    )
+
+
+async def write_one(session: AsyncSession, reference: str, body: CustomerFields) -> Written:
+    wanted = {body.simulation_id} if body.simulation_id is not None else set()
+    clocks = await clocks_of(session, wanted)
+    if wanted - clocks.keys():
+        raise invalid_field("/simulation_id", "there is no such simulation")
+    write = as_write(reference, body)
+    return (await write_customers(session, [write], clocks, datetime.now(UTC)))[reference]
+
+
+async def view_of(session: AsyncSession, customer_id: UUID) -> CustomerView:
+    """Raises the 404 problem."""
+    statement = customers_with_stage().where(Customer.id == customer_id)
+    row = (await session.execute(statement)).one_or_none()
+    if row is None:
+        raise no_such("customer", customer_id)
+    addresses = await addresses_of(session, [customer_id])
+    return _view(row[0], row[1], addresses[customer_id])
+
+
+def _view(
+    customer: Customer, stands: Lifecycle | None, addresses: Sequence[ContactPoint]
+) -> CustomerView:
+    return CustomerView(
+        id=customer.id,
+        reference=customer.reference,
+        kind=customer.kind,
+        name=customer.name,
+        locale=customer.locale,
+        zone=customer.zone,
+        simulation_id=customer.simulation_id,
+        stage=stands.stage if stands else None,
+        stage_reason=stands.stage_reason if stands else "",
+        stage_since=stands.stage_since if stands else None,
+        last_heard_at=stands.last_heard_at if stands else None,
+        silence_due_at=stands.silence_due_at if stands else None,
+        contact_points=[AddressView.model_validate(point) for point in addresses],
+        version=customer.version,
+        recorded_at=customer.recorded_at,
+        updated_at=customer.updated_at,
+    )

@@ -1,0 +1,109 @@
+"""What an endpoint may ask for: the caller, a session, the process engine, the signing key."""
+
+import asyncio
+import hmac
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client
+
+from api.errors import Code, Problem, engine_away
+from database.base import Sessions
+
+_PATIENCE = 5.0  # seconds for one conversation with Temporal; then 503, and the client repeats
+
+_bearer = HTTPBearer(auto_error=False, description="the key in the file that run.json names")
+
+
+class ProcessEngine:
+    """Temporal, connected when first needed and again when it was away at the start."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Client]]) -> None:
+        self._connect = connect
+        self._client: Client | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def client(self) -> Client:
+        """Raises the 503 problem while Temporal can't be reached."""
+        if self._client is None:
+            async with self._one_at_a_time:
+                if self._client is None:
+                    self._client = await self._try_connect()
+        return self._client
+
+    async def _try_connect(self) -> Client:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await self._connect()
+        except (RuntimeError, TimeoutError):  # RuntimeError is what the SDK raises
+            raise engine_away() from None
+
+
+@asynccontextmanager
+async def patiently() -> AsyncIterator[None]:
+    """Give up a conversation with Temporal after a while, so that callers never hang."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            yield
+    except TimeoutError:
+        raise engine_away() from None
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Made once by the composition root."""
+
+    sessions: Sessions
+    engine: ProcessEngine
+    api_key: str
+    signing_key: str
+    namespace: str
+    temporal_ui_url: str
+    inbox: Path
+    schema_head: str | None
+
+
+def resources(request: Request) -> Resources:
+    found: Resources = request.app.state.resources
+    return found
+
+
+def authenticate(request: Request) -> str:
+    """The caller's name. Raises the 401 problem; compared in constant time."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    expected = resources(request).api_key
+    if scheme.lower() != "bearer" or not hmac.compare_digest(
+        key.strip().encode(), expected.encode()
+    ):
+        raise Problem(
+            Code.UNAUTHENTICATED,
+            "the request has no API key, or one that is not known",
+            headers={"WWW-Authenticate": 'Bearer realm="perennial"'},
+        )
+    return "api"
+
+
+async def _caller(request: Request, _: Annotated[object, Depends(_bearer)]) -> str:
+    return authenticate(request)
+
+
+async def _session(request: Request) -> AsyncGenerator[AsyncSession]:
+    shared: AsyncSession | None = getattr(request.state, "session", None)
+    if shared is not None:  # the transaction of an Idempotency-Key: committed with its answer
+        yield shared
+        return
+    async with resources(request).sessions.begin() as session:
+        yield session
+
+
+# The function scope commits before the answer is sent: a failed commit must not answer 200.
+Session = Annotated[AsyncSession, Depends(_session, scope="function")]
+Held = Annotated[Resources, Depends(resources)]
+Caller = Annotated[str, Depends(_caller)]
+AUTHENTICATED = Depends(_caller)

@@ -1,0 +1,388 @@
+"""Every failure an API caller is told about, as RFC 9457 problem+json; here and nowhere else."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from psycopg import errors as postgres
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+from temporalio.client import WorkflowUpdateFailedError
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
+
+from domain.errors import Refusal
+
+PROBLEM_JSON = "application/problem+json"
+_MOST_ERRORS = 50
+_LONGEST_POINTER = 200
+
+_log = logging.getLogger(__name__)
+
+
+class Code(StrEnum):
+    """What went wrong, for programs. The page /problems/<code> says it for people."""
+
+    INVALID_REQUEST = "invalid_request"
+    MALFORMED_JSON = "malformed_json"
+    UNKNOWN_PARAMETER = "unknown_parameter"
+    INVALID_CURSOR = "invalid_cursor"
+    UNAUTHENTICATED = "unauthenticated"
+    NOT_FOUND = "not_found"
+    UNKNOWN_ROUTE = "unknown_route"
+    UNKNOWN_CUSTOMER = "unknown_customer"
+    UNKNOWN_ORDER = "unknown_order"
+    UNKNOWN_CASE = "unknown_case"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONFLICT = "conflict"
+    NOT_ALLOWED_NOW = "not_allowed_now"
+    MILESTONE_OUT_OF_ORDER = "milestone_out_of_order"
+    EVENT_CONFLICT = "event_conflict"
+    IMPOSSIBLE_DATE = "impossible_date"
+    KEY_REQUIRED = "idempotency_key_required"
+    KEY_REUSED = "idempotency_key_reused"
+    KEY_IN_USE = "idempotency_key_in_use"
+    PRECONDITION_REQUIRED = "precondition_required"
+    PRECONDITION_FAILED = "precondition_failed"
+    TOO_LARGE = "too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    INVALID_LINK = "invalid_link"
+    INTERNAL = "internal_error"
+    PROCESS_ENGINE_AWAY = "process_engine_unavailable"
+    DATABASE_AWAY = "database_unavailable"
+    NOT_READY = "not_ready"
+
+
+class Explained(NamedTuple):
+    status: int
+    title: str
+    remedy: str
+
+
+EXPLAINED: dict[Code, Explained] = {
+    Code.INVALID_REQUEST: Explained(
+        422, "The request has invalid fields", "Correct the fields listed under `errors`."
+    ),
+    Code.MALFORMED_JSON: Explained(
+        400, "The body is not JSON", "Send one JSON document in UTF-8, each key once, no NaN."
+    ),
+    Code.UNKNOWN_PARAMETER: Explained(
+        400, "Unknown query parameter", "Leave it out, or use one of those listed in the API docs."
+    ),
+    Code.INVALID_CURSOR: Explained(
+        400,
+        "The cursor does not fit",
+        "Use a cursor as it was given, with the same filters; or start again without one.",
+    ),
+    Code.UNAUTHENTICATED: Explained(
+        401,
+        "No valid API key",
+        "Send `Authorization: Bearer <key>`; the key is in the file named by run.json.",
+    ),
+    Code.NOT_FOUND: Explained(404, "There is no such thing", "Check the id."),
+    Code.UNKNOWN_ROUTE: Explained(404, "There is no such address", "See /docs for the addresses."),
+    Code.UNKNOWN_CUSTOMER: Explained(
+        404,
+        "Unknown customer",
+        "Make the customer first: PUT /api/v1/customers/by-reference/{reference}.",
+    ),
+    Code.UNKNOWN_ORDER: Explained(
+        404,
+        "Unknown order",
+        "Report order_placed first, with the same `source` and `order_reference`.",
+    ),
+    Code.UNKNOWN_CASE: Explained(404, "Unknown case", "Open a case first: POST /api/v1/cases."),
+    Code.METHOD_NOT_ALLOWED: Explained(
+        405, "The address has no such method", "Use one of the methods in the Allow header."
+    ),
+    Code.CONFLICT: Explained(
+        409, "It contradicts what is there", "Read the present state, then decide again."
+    ),
+    Code.NOT_ALLOWED_NOW: Explained(
+        409, "Not allowed in this state", "Use one of `allowed_actions`, or wait."
+    ),
+    Code.MILESTONE_OUT_OF_ORDER: Explained(
+        409,
+        "The milestone cannot follow",
+        "Report one of `allowed_actions`; or correct the order in the reporting system.",
+    ),
+    Code.EVENT_CONFLICT: Explained(
+        422,
+        "The event id was used for another body",
+        "Repeat an event with the same body, or give a new fact a new event_id.",
+    ),
+    Code.IMPOSSIBLE_DATE: Explained(
+        422,
+        "The date is impossible",
+        "Send the moment at which it happened, with its time zone, not before 1990 and not in "
+        "the future of the customer's clock.",
+    ),
+    Code.KEY_REQUIRED: Explained(
+        400,
+        "Idempotency-Key is required",
+        "Send a header `Idempotency-Key` with a value of your own; repeat it when you retry.",
+    ),
+    Code.KEY_REUSED: Explained(
+        422,
+        "The Idempotency-Key was used for another body",
+        "Use a new key for a new request. Keys are kept for 72 hours.",
+    ),
+    Code.KEY_IN_USE: Explained(
+        409, "The first request with this key is still running", "Repeat it after Retry-After."
+    ),
+    Code.PRECONDITION_REQUIRED: Explained(
+        428, "If-Match is required", "Read the resource and send its ETag as If-Match."
+    ),
+    Code.PRECONDITION_FAILED: Explained(
+        412, "Somebody changed it meanwhile", "Read it again, merge, and send the new ETag."
+    ),
+    Code.TOO_LARGE: Explained(413, "The body is too large", "Send at most 1 MB."),
+    Code.UNSUPPORTED_MEDIA_TYPE: Explained(
+        415,
+        "The body is not application/json",
+        "Send `Content-Type: application/json`, not packed.",
+    ),
+    Code.INVALID_LINK: Explained(
+        404, "The link is not valid", "Use the link of the newest message, in full."
+    ),
+    Code.INTERNAL: Explained(
+        500,
+        "A fault of ours",
+        "Repeat it once; if it stays, report the request_id to your operator.",
+    ),
+    Code.PROCESS_ENGINE_AWAY: Explained(
+        503,
+        "The process engine cannot be reached",
+        "Nothing was changed. Repeat the request after Retry-After.",
+    ),
+    Code.DATABASE_AWAY: Explained(
+        503,
+        "The database cannot be reached",
+        "Nothing was changed. Repeat the request after Retry-After.",
+    ),
+    Code.NOT_READY: Explained(503, "Not ready", "Wait, or start what is missing."),
+}
+
+
+class FieldError(BaseModel):
+    pointer: str = Field(description="JSON pointer into the body, or the parameter's name")
+    code: str
+    detail: str
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457 problem details; every answer that isn't a success has this shape."""
+
+    type: str = Field(examples=["/problems/unknown_customer"])
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    remedy: str
+    errors: list[FieldError] = []
+    allowed_actions: list[str] | None = None
+
+
+class Problem(HTTPException):
+    """Raise it anywhere below a route. `extra` are further members of the problem object."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(EXPLAINED[code].status, detail, dict(headers) if headers else None)
+        self.code = code
+        self.errors = list(errors)
+        self.extra = extra
+
+
+def invalid_field(pointer: str, detail: str, code: Code = Code.INVALID_REQUEST) -> Problem:
+    """One field of a well-formed request that can't be right."""
+    return Problem(
+        code, f"{pointer}: {detail}", errors=[FieldError(pointer=pointer, code=code, detail=detail)]
+    )
+
+
+def not_found(what: str, key: object) -> Problem:
+    return Problem(Code.NOT_FOUND, f"there is no {what} {key}")
+
+
+def engine_away() -> Problem:
+    return Problem(
+        Code.PROCESS_ENGINE_AWAY, "Temporal does not answer", headers={"Retry-After": "2"}
+    )
+
+
+def refused(error: ApplicationError) -> Problem:
+    """A process said no to a command, with what it would accept."""
+    allowed = error.details[0] if error.details else []
+    return Problem(Code.NOT_ALLOWED_NOW, error.message, allowed_actions=list(allowed))
+
+
+def as_dict(problem: Problem, instance: str, request_id: str) -> dict[str, Any]:
+    explained = EXPLAINED[problem.code]
+    return {
+        "type": f"/problems/{problem.code}",
+        "title": explained.title,
+        "status": explained.status,
+        "detail": problem.detail,
+        "instance": instance,
+        "code": problem.code,
+        "request_id": request_id,
+        "remedy": explained.remedy,
+        "errors": [error.model_dump() for error in problem.errors],
+        **problem.extra,
+    }
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    body = as_dict(problem, request.url.path, request_id)
+    headers = {**(problem.headers or {}), "Cache-Control": "no-store"}
+    # ASCII only: what is echoed of a body may hold half a surrogate pair.
+    return Response(json.dumps(body), problem.status_code, headers, PROBLEM_JSON)
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Problem)
+    return respond(request, error)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What Starlette and FastAPI raise themselves."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return respond(request, error)
+    match error.status_code:
+        case 404:
+            problem = Problem(Code.UNKNOWN_ROUTE, f"nothing is at {request.url.path[:200]}")
+        case 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            problem = Problem(
+                Code.METHOD_NOT_ALLOWED,
+                f"{request.method} is not possible here; possible: {allowed}",
+                headers=error.headers,
+            )
+        case 413:
+            problem = Problem(Code.TOO_LARGE, "the body is larger than 1 MB")
+        case _:
+            problem = Problem(Code.MALFORMED_JSON, "the body could not be read")
+    return respond(request, problem)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = field_errors(error.errors(), error.body)
+    first = errors[0]
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return respond(
+        request,
+        Problem(Code.INVALID_REQUEST, f"{first.pointer}: {first.detail}{more}", errors=errors),
+    )
+
+
+def field_errors(errors: Sequence[Mapping[str, Any]], body: object) -> list[FieldError]:
+    """pydantic's errors as pointers, without what was sent."""
+    return [
+        FieldError(
+            pointer=(_pointer(tuple(error["loc"]), body) + _tag(error))[:_LONGEST_POINTER],
+            code=str(error["type"]),
+            detail=str(error["msg"]).removeprefix("Value error, ")[:500],
+        )
+        for error in errors[:_MOST_ERRORS]
+    ]
+
+
+def _tag(error: Mapping[str, Any]) -> str:
+    """The field that says which kind of body it is."""
+    return "kind" if str(error["type"]).startswith("union_tag") else ""
+
+
+def _pointer(location: tuple[str | int, ...], body: object) -> str:
+    """A JSON pointer (RFC 6901). The tag pydantic puts into the path of a union is left out."""
+    if location and location[0] in ("query", "path", "header"):
+        return "/".join(str(part) for part in location)
+    parts: list[str] = []
+    here = body
+    for part in location[1:] if location and location[0] == "body" else location:
+        if isinstance(here, Mapping) and part not in here and part == here.get("kind"):
+            continue
+        if isinstance(here, Mapping):
+            here = here.get(part)
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        else:
+            here = None
+        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
+    return "/" + "/".join(parts)
+
+
+async def _engine(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RPCError)
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return respond(request, Problem(Code.NOT_FOUND, "no such process or schedule is known"))
+    if error.status in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION):
+        return respond(request, Problem(Code.CONFLICT, "the process engine refused the request"))
+    return respond(request, engine_away())
+
+
+async def _update_failed(request: Request, error: Exception) -> Response:
+    assert isinstance(error, WorkflowUpdateFailedError)
+    cause = error.cause
+    if isinstance(cause, ApplicationError) and cause.type == Refusal.NOT_ALLOWED_NOW:
+        return respond(request, refused(cause))
+    return respond(request, Problem(Code.CONFLICT, "the process refused the request"))
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    match cause:
+        case postgres.LockNotAvailable():
+            problem = Problem(
+                Code.KEY_IN_USE, "an equal request is under way", headers={"Retry-After": "1"}
+            )
+        case postgres.IntegrityError():
+            name = cause.diag.constraint_name or "a constraint"
+            problem = Problem(Code.CONFLICT, f"refused by {name}")
+        case postgres.DataError():
+            problem = Problem(Code.INVALID_REQUEST, "a value cannot be stored")
+        case None | postgres.OperationalError() | postgres.InterfaceError():
+            _log.warning("PostgreSQL: %s", type(error).__name__)
+            problem = Problem(
+                Code.DATABASE_AWAY, "PostgreSQL does not answer", headers={"Retry-After": "2"}
+            )
+        case _:
+            return await _fault(request, error)
+    return respond(request, problem)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+    problem = Problem(Code.INTERNAL, "the request failed", headers={"X-Request-Id": request_id})
+    return respond(request, problem)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(RPCError, _engine)
+    app.add_exception_handler(WorkflowUpdateFailedError, _update_failed)
+    app.add_exception_handler(DBAPIError, _database)
+    app.add_exception_handler(PoolTimeout, _database)
+    app.add_exception_handler(Exception, _fault)

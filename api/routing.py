@@ -1,0 +1,209 @@
+"""The route class of the control API: strict JSON, known parameters, answers given once."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.deps import authenticate, resources
+from api.errors import Code, FieldError, Problem
+from database.events import IdempotentAnswer
+
+_KEPT_HEADERS = ("location", "etag")
+_KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_REQUIRES_KEY = "__requires_idempotency_key__"
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+Endpoint = Callable[..., Any]
+
+
+def requires_key(endpoint: Endpoint) -> Endpoint:
+    """Marks an endpoint whose repeat would do harm: it is answered only with an Idempotency-Key."""
+    setattr(endpoint, _REQUIRES_KEY, True)
+    return endpoint
+
+
+def key_is_required(endpoint: Endpoint) -> bool:
+    return getattr(endpoint, _REQUIRES_KEY, False)
+
+
+class StrictRequest(Request):
+    """A request whose JSON is read strictly: UTF-8, each key once, numbers that exist."""
+
+    async def json(self) -> Any:
+        try:
+            text = (await self.body()).decode("utf-8-sig")
+            return json.loads(text, object_pairs_hook=_each_key_once, parse_constant=_no_number)
+        except UnicodeDecodeError as error:
+            raise Problem(
+                Code.MALFORMED_JSON, f"the body is not UTF-8 (byte {error.start})"
+            ) from None
+        except json.JSONDecodeError as error:
+            where = f"line {error.lineno}, column {error.colno}"
+            raise Problem(Code.MALFORMED_JSON, f"{error.msg} at {where}") from None
+        except RecursionError:
+            raise Problem(Code.MALFORMED_JSON, "the body is nested too deeply") from None
+        except ValueError as error:  # a key twice, NaN, a number of thousands of digits
+            raise Problem(Code.MALFORMED_JSON, str(error)[:200]) from None
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:60]!a} is there twice")
+    return found
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+class ApiRoute(APIRoute):
+    """Checks what is the same for every route before the body is looked at."""
+
+    def get_route_handler(self) -> Handler:
+        answer = super().get_route_handler()
+        parameters = _query_parameters(self.dependant)
+        takes_body = self.body_field is not None
+
+        async def handle(plain: Request) -> Response:
+            request = StrictRequest(plain.scope, plain.receive)
+            principal = authenticate(request)
+            _refuse_unknown(request, parameters)
+            if takes_body:
+                _refuse_other_media(request)
+            if request.method != "POST":
+                return await answer(request)
+            key = _idempotency_key(request)
+            if key is None:
+                if key_is_required(self.endpoint):
+                    raise Problem(Code.KEY_REQUIRED, "this request must carry an Idempotency-Key")
+                return await answer(request)
+            return await _answer_once(request, principal, key, answer)
+
+        return handle
+
+
+def _query_parameters(dependant: Dependant) -> frozenset[str]:
+    own = {field.alias for field in dependant.query_params}
+    return frozenset(own.union(*(_query_parameters(d) for d in dependant.dependencies)))
+
+
+def _refuse_unknown(request: Request, parameters: frozenset[str]) -> None:
+    if not request.url.query:
+        return
+    unknown = [name for name in request.query_params if name not in parameters]
+    if unknown:
+        known = ", ".join(sorted(parameters)) or "none"
+        raise Problem(
+            Code.UNKNOWN_PARAMETER,
+            f"unknown query parameter {unknown[0][:60]!a}; known: {known}",
+            errors=[
+                FieldError(pointer=f"query/{name[:60]}", code="unknown_parameter", detail="unknown")
+                for name in unknown[:20]
+            ],
+        )
+    for name in parameters:
+        if len(request.query_params.getlist(name)) > 1:
+            raise Problem(
+                Code.UNKNOWN_PARAMETER,
+                f"{name} is given more than once",
+                errors=[
+                    FieldError(pointer=f"query/{name}", code="given_twice", detail="once only")
+                ],
+            )
+
+
+def _refuse_other_media(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "the body must not be packed")
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json" and not re.fullmatch(r"application/[a-z0-9.-]+\+json", media):
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, f"the content type is {media[:60]!a}")
+
+
+def _idempotency_key(request: Request) -> str | None:
+    header = request.headers.get("idempotency-key")
+    if header is None:
+        return None
+    key = header.strip().removeprefix('"').removesuffix('"')  # bare, or a structured-field string
+    if not _KEY.fullmatch(key):
+        raise Problem(
+            Code.KEY_REQUIRED, "the Idempotency-Key must be 1 to 200 printable ASCII characters"
+        )
+    return key
+
+
+async def _answer_once(request: Request, principal: str, key: str, answer: Handler) -> Response:
+    """Answer, and keep the answer in the transaction of the effect.
+
+    A twin waits on the unique index until the first has committed, then gets the same answer. What
+    raises is rolled back with the key, so a corrected request may use it again.
+    """
+    request.state.idempotency_key = key
+    route = f"{request.method} {request.url.path}"
+    fingerprint = await _fingerprint(request)
+    async with resources(request).sessions.begin() as session:
+        claimed = await session.scalar(
+            insert(IdempotentAnswer)
+            .values(principal=principal, route=route, key=key, fingerprint=fingerprint)
+            .on_conflict_do_nothing()
+            .returning(IdempotentAnswer.id)
+        )
+        if claimed is None:
+            return await _replay(session, principal, route, key, fingerprint)
+        request.state.session = session
+        response = await answer(request)
+        await session.execute(
+            sa.update(IdempotentAnswer)
+            .where(IdempotentAnswer.id == claimed)
+            .values(status=response.status_code, body=_kept(response))
+        )
+    return response
+
+
+async def _fingerprint(request: Request) -> str:
+    body = await request.body()
+    if body:
+        body = json.dumps(await request.json(), sort_keys=True).encode()
+    return hashlib.sha256(body + b"?" + request.url.query.encode()).hexdigest()
+
+
+def _kept(response: Response) -> dict[str, Any]:
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    return {"headers": headers, "content": json.loads(bytes(response.body) or b"null")}
+
+
+async def _replay(
+    session: AsyncSession, principal: str, route: str, key: str, fingerprint: str
+) -> Response:
+    stored = (
+        await session.execute(
+            sa.select(
+                IdempotentAnswer.fingerprint, IdempotentAnswer.status, IdempotentAnswer.body
+            ).where(
+                IdempotentAnswer.principal == principal,
+                IdempotentAnswer.route == route,
+                IdempotentAnswer.key == key,
+            )
+        )
+    ).one()
+    if stored.fingerprint != fingerprint:
+        raise Problem(Code.KEY_REUSED, "this Idempotency-Key came before with another body")
+    return Response(
+        json.dumps(stored.body["content"]),
+        stored.status,
+        {**stored.body["headers"], "Idempotency-Replayed": "true"},
+        "application/json",
+    )

@@ -1,0 +1,1 @@
+"""Statements for the API that are more than one select of one table."""

@@ -1,0 +1,219 @@
+"""Customers written many at a time, and read with their stage and addresses."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.customers import Consent, ContactPoint, Customer, CustomerKind, Simulation
+from database.processes import Lifecycle
+from domain.clock import REAL_TIME, Clock
+from domain.contacts import ConsentState
+from domain.messages import Channel, Purpose
+
+
+class Grant(NamedTuple):
+    """A consent the customer gave. `occurred_at` None: known now, and only if nothing is known."""
+
+    channel: Channel
+    purpose: Purpose
+    source: str
+    wording: str
+    occurred_at: datetime | None
+
+
+class CustomerWrite(NamedTuple):
+    reference: str
+    kind: CustomerKind
+    name: str
+    locale: str
+    zone: str
+    simulation_id: UUID | None
+    addresses: dict[Channel, str]
+    grants: Sequence[Grant]
+
+
+class Written(NamedTuple):
+    id: UUID
+    created: bool
+
+
+async def clocks_of(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Clock]:
+    """The clocks of the simulations that exist among `ids`."""
+    if not ids:
+        return {}
+    found = await session.scalars(sa.select(Simulation).where(Simulation.id.in_(ids)))
+    return {simulation.id: simulation.clock for simulation in found}
+
+
+async def write_customers(
+    session: AsyncSession,
+    customers: Sequence[CustomerWrite],
+    clocks: dict[UUID, Clock],
+    now: datetime,
+) -> dict[str, Written]:
+    """Insert or update by reference (each at most once in `customers`); by reference, the ids.
+
+    A customer keeps the simulation it was made with. An address is added, or becomes the newest of
+    its channel; none is taken away. Repeating it changes nothing.
+    """
+    ordered = sorted(customers, key=lambda customer: customer.reference)  # no deadlock of twins
+    written = await _upsert(session, ordered)
+    addresses = [
+        {"customer_id": written[c.reference].id, "channel": channel, "address": address}
+        for c in ordered
+        for channel, address in c.addresses.items()
+    ]
+    if addresses:
+        await _add_addresses(session, addresses)
+    await _add_grants(session, ordered, written, clocks, now)
+    return written
+
+
+async def _upsert(session: AsyncSession, customers: Sequence[CustomerWrite]) -> dict[str, Written]:
+    fields = ("kind", "name", "locale", "zone")
+    statement = insert(Customer).values(
+        [
+            {
+                "reference": c.reference,
+                "simulation_id": c.simulation_id,
+                **{field: getattr(c, field) for field in fields},
+            }
+            for c in customers
+        ]
+    )
+    new = statement.excluded
+    old = Customer.__table__.c
+    statement = statement.on_conflict_do_update(
+        index_elements=["reference"],
+        set_={
+            **{field: new[field] for field in fields},
+            "version": old.version + 1,
+            "updated_at": sa.func.now(),
+        },
+        where=sa.or_(*(old[field] != new[field] for field in fields)),
+    )
+    changed: sa.Result[UUID, str, bool] = await session.execute(
+        statement.returning(
+            Customer.id, Customer.reference, sa.literal_column("(xmax = 0)").label("created")
+        )
+    )
+    written = {row.reference: Written(row.id, row.created) for row in changed}
+    same = [c.reference for c in customers if c.reference not in written]
+    if same:
+        found = await session.execute(
+            sa.select(Customer.id, Customer.reference).where(Customer.reference.in_(same))
+        )
+        written |= {row.reference: Written(row.id, False) for row in found}
+    return written
+
+
+async def _add_addresses(session: AsyncSession, addresses: Sequence[dict[str, Any]]) -> None:
+    statement = insert(ContactPoint).values(list(addresses))
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["customer_id", "channel", "address"],
+            set_={"retired_at": None, "recorded_at": sa.func.now()},
+        )
+    )
+
+
+async def _add_grants(
+    session: AsyncSession,
+    customers: Sequence[CustomerWrite],
+    written: dict[str, Written],
+    clocks: dict[UUID, Clock],
+    now: datetime,
+) -> None:
+    given = [(written[c.reference].id, c, grant) for c in customers for grant in c.grants]
+    if not given:
+        return
+    newest = await _newest_consents(session, {customer_id for customer_id, _, _ in given})
+    rows = []
+    for customer_id, customer, grant in given:
+        known = newest.get((customer_id, grant.channel, grant.purpose))
+        # A repeat of what a shop knows must not undo an opt-out that came after it.
+        if known is not None and (grant.occurred_at is None or grant.occurred_at <= known[1]):
+            continue
+        if known is not None and known[0] is ConsentState.GRANTED:
+            continue
+        clock = (
+            clocks.get(customer.simulation_id, REAL_TIME) if customer.simulation_id else REAL_TIME
+        )
+        rows.append(
+            {
+                "customer_id": customer_id,
+                "channel": grant.channel,
+                "purpose": grant.purpose,
+                "state": ConsentState.GRANTED,
+                "source": grant.source,
+                "wording": grant.wording,
+                "occurred_at": grant.occurred_at or clock.business(now),
+            }
+        )
+    if rows:
+        await session.execute(insert(Consent).values(rows))
+
+
+async def _newest_consents(
+    session: AsyncSession, customers: set[UUID]
+) -> dict[tuple[UUID, Channel, Purpose], tuple[ConsentState, datetime]]:
+    key = (Consent.customer_id, Consent.channel, Consent.purpose)
+    found = await session.execute(
+        sa.select(*key, Consent.state, Consent.occurred_at)
+        .ext(distinct_on(*key))
+        .where(Consent.customer_id.in_(customers))
+        .order_by(*key, Consent.occurred_at.desc(), Consent.id.desc())
+    )
+    return {(r.customer_id, r.channel, r.purpose): (r.state, r.occurred_at) for r in found}
+
+
+async def current_consents(session: AsyncSession, customer_id: UUID) -> Sequence[Consent]:
+    """What the customer allows now: the newest statement per channel and purpose."""
+    key = (Consent.channel, Consent.purpose)
+    found = await session.scalars(
+        sa.select(Consent)
+        .ext(distinct_on(*key))
+        .where(Consent.customer_id == customer_id)
+        .order_by(*key, Consent.occurred_at.desc(), Consent.id.desc())
+    )
+    return found.all()
+
+
+async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:
+    """The clock a customer lives by; None when there is no such customer."""
+    row = (
+        await session.execute(
+            sa.select(Simulation)
+            .select_from(Customer)
+            .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+            .where(Customer.id == customer_id)
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    simulation: Simulation | None = row[0]
+    return REAL_TIME if simulation is None else simulation.clock
+
+
+def customers_with_stage() -> sa.Select[Customer, Lifecycle]:
+    return sa.select(Customer, Lifecycle).outerjoin(Lifecycle, Lifecycle.customer_id == Customer.id)
+
+
+async def addresses_of(
+    session: AsyncSession, customers: Sequence[UUID]
+) -> dict[UUID, list[ContactPoint]]:
+    """The addresses in use, the newest of a channel first."""
+    found = await session.scalars(
+        sa.select(ContactPoint)
+        .where(ContactPoint.customer_id.in_(customers), ContactPoint.retired_at.is_(None))
+        .order_by(ContactPoint.recorded_at.desc(), ContactPoint.id.desc())
+    )
+    by_customer: dict[UUID, list[ContactPoint]] = {customer: [] for customer in customers}
+    for point in found:
+        by_customer[point.customer_id].append(point)
+    return by_customer

@@ -1,0 +1,124 @@
+"""What must be known to accept an event, in one statement; and the event's row."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.events import Event
+from domain.clock import REAL_TIME, Clock
+from domain.delivery import DeliveryState
+
+
+class Ground(NamedTuple):
+    """What is known of the customer and the order an event is about, and of the event itself."""
+
+    customer_id: UUID | None
+    clock: Clock
+    order_id: UUID | None
+    order_state: DeliveryState | None  # None: its process has not written the order yet
+    order_customer_id: UUID | None
+    placed_by: str | None  # event id of its order_placed
+    case_customer_id: UUID | None
+    fingerprint: str | None  # of an event accepted before under the same id
+    workflow_id: str | None
+
+    @property
+    def order_is_known(self) -> bool:
+        return self.order_state is not None or self.placed_by is not None
+
+
+_GROUND = sa.text(
+    """
+    SELECT c.id AS customer_id, s.machine_origin, s.business_origin, s.speed,
+           o.state AS order_state, coalesce(o.customer_id, p.customer_id) AS order_customer_id,
+           p.event_id AS placed_by, k.customer_id AS case_customer_id,
+           e.fingerprint, e.workflow_id
+    FROM (VALUES (1)) AS one
+    LEFT JOIN events e ON e.event_id = :event_id
+    LEFT JOIN orders o ON o.id = CAST(:order_id AS uuid)
+    LEFT JOIN LATERAL (
+        SELECT event_id, customer_id FROM events
+        WHERE order_id = CAST(:order_id AS uuid) AND kind = 'order_placed'
+        ORDER BY accepted_at LIMIT 1
+    ) p ON true
+    LEFT JOIN cases k ON k.id = CAST(:case_id AS uuid)
+    LEFT JOIN customers c ON
+        CASE WHEN CAST(:customer_reference AS text) IS NOT NULL
+             THEN c.reference = CAST(:customer_reference AS text)
+             ELSE c.id = coalesce(CAST(:customer_id AS uuid), o.customer_id, p.customer_id,
+                                  k.customer_id) END
+    LEFT JOIN simulations s ON s.id = c.simulation_id
+    """
+)
+
+
+async def find_ground(
+    session: AsyncSession,
+    event_id: str,
+    *,
+    customer_id: UUID | None = None,
+    customer_reference: str | None = None,
+    order_id: UUID | None = None,
+    case_id: UUID | None = None,
+) -> Ground:
+    parameters = {
+        "event_id": event_id,
+        "customer_id": customer_id,
+        "customer_reference": customer_reference,
+        "order_id": order_id,
+        "case_id": case_id,
+    }
+    row = (await session.execute(_GROUND, parameters)).one()
+    clock = REAL_TIME
+    if row.speed is not None:
+        clock = Clock(
+            machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
+        )
+    return Ground(
+        customer_id=row.customer_id,
+        clock=clock,
+        order_id=order_id,
+        order_state=DeliveryState(row.order_state) if row.order_state else None,
+        order_customer_id=row.order_customer_id,
+        placed_by=row.placed_by,
+        case_customer_id=row.case_customer_id,
+        fingerprint=row.fingerprint,
+        workflow_id=row.workflow_id,
+    )
+
+
+async def insert_event(
+    session: AsyncSession,
+    *,
+    event_id: str,
+    kind: str,
+    customer_id: UUID | None,
+    order_id: UUID | None,
+    workflow_id: str,
+    occurred_at: datetime,
+    body: dict[str, Any],
+    fingerprint: str,
+    accepted_by: str,
+) -> bool:
+    """False when a twin was accepted first; waits for a twin that is under way."""
+    inserted = await session.scalar(
+        insert(Event)
+        .values(
+            event_id=event_id,
+            kind=kind,
+            customer_id=customer_id,
+            order_id=order_id,
+            workflow_id=workflow_id,
+            occurred_at=occurred_at,
+            body=body,
+            fingerprint=fingerprint,
+            accepted_by=accepted_by,
+        )
+        .on_conflict_do_nothing()
+        .returning(Event.event_id)
+    )
+    return inserted is not None
