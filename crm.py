@@ -3,8 +3,11 @@
 # ruff: noqa: PLC0415
 
 import asyncio
+import contextlib
 import json
 import re
+import runpy
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -86,6 +89,10 @@ def demo(
             if await player.wait() != 0:
                 raise Refused("the demo ended early; the installation stays up until Ctrl-C")
         finally:
+            if player.returncode is None:  # Ctrl-C: it gives the terminal back as it was
+                player.send_signal(signal.SIGINT)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(player.wait(), 0.7)
             if player.returncode is None:
                 player.kill()
 
@@ -144,6 +151,12 @@ def doctor() -> None:
         console.print(mark, finding.what + (f": {finding.remedy}" if finding.remedy else ""))
         failed = failed or (finding.matters and not finding.well)
     raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def bench() -> None:
+    """Measure the speed claims on an installation of its own; also writes var/bench.json."""
+    runpy.run_module("benchmarks", run_name="__main__")
 
 
 @schedules.command("list")
