@@ -1,6 +1,7 @@
 """Starts one child process the way everything here is started: own session, own log, no orphan."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,11 +52,20 @@ def start_child(
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open for appending; what a former start left above 10 MiB moves to `<name>.1`."""
+    """Open for appending, bounded first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size > _LOG_LIMIT:
-        path.replace(path.with_name(path.name + ".1"))
+    bound_log(path)
     return path.open("ab")
+
+
+def bound_log(path: Path) -> None:
+    """Above 10 MiB, move what is there to `<name>.1`; its writers go on at the file's start.
+
+    They append, so emptying the file under them is safe; lines written meanwhile may be lost.
+    """
+    if path.exists() and path.stat().st_size > _LOG_LIMIT:
+        shutil.copyfile(path, path.with_name(path.name + ".1"))
+        os.truncate(path, 0)
 
 
 def kill_group(process: "subprocess.Popen[bytes]", number: int) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from settings import Settings
 from supervisor import refusals
+from supervisor.children import bound_log
 from supervisor.errors import Refused
 from supervisor.existing import check_existing_servers
 from supervisor.lock import exclusive
@@ -19,6 +20,7 @@ from supervisor.run_file import RunFile, read_run_file, run_file_path, write_run
 from supervisor.service import Service
 
 FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.5, 15.0, 30.0
+_LOGS_EVERY = 60.0
 _STOP_LIMIT = 9.0  # of the 10 s we promise
 _LONGEST_STOP = {"api": 2.0, "inbox": 1.0, "temporal": 2.5}
 _WORKER_STOP = 5.0  # its own patience with activities that are under way
@@ -29,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def say_on_terminal(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(OSError):  # nobody listens any more, or the disk is full
         now = datetime.now().astimezone()
         print(f"{now:%H:%M:%S} {text}", flush=True)
 
@@ -78,7 +80,8 @@ class _Supervisor:
             self._announce(time.monotonic() - begun)
             if when_ready is not None:
                 guest = asyncio.create_task(self._host(when_ready))
-            await self._together(*(self._keep(service) for service in self._plan.services))
+            kept = (self._keep(service) for service in self._plan.services)
+            await self._together(*kept, self._bound_logs())
         except Refused:
             if not self._asked:  # else it is only the start we were asked to give up
                 raise
@@ -158,6 +161,12 @@ class _Supervisor:
                 write_run_file(self._run_file())
             except (Refused, OSError) as problem:
                 self._say(str(problem))
+
+    async def _bound_logs(self) -> None:
+        while not await self._stopped_within(_LOGS_EVERY):
+            for service in self._plan.services:
+                with contextlib.suppress(OSError):  # a full disk: the next turn tries again
+                    await asyncio.to_thread(bound_log, service.log)
 
     async def _stopped_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
