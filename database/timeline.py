@@ -24,7 +24,6 @@ class TimelineLine(Base):
     phase: Mapped[Phase]
     happened_at: Mapped[datetime]  # business time
     facts: Mapped[dict[str, Any]]
-    result: Mapped[dict[str, Any] | None]  # what the step's activity answered, for a repeat
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (

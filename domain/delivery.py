@@ -1,13 +1,16 @@
 """The order on its way: its states, the facts that move it, and which may follow which."""
 
-from datetime import date, datetime
+from collections.abc import Collection
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.payload import Payload
 from domain.policies import DeliveryPolicy, Terms
 from domain.processes import Fact, Step
-from domain.promises import PromiseKind, Shortfall
+from domain.promises import PromiseKind, Shortfall, end_of_day
+from domain.tasks import TaskRequest
 
 
 class DeliveryState(StrEnum):
@@ -115,6 +118,7 @@ class OrderApproved(Fact):
 class OrderDispatched(Fact):
     carrier: str = ""
     tracking: str = ""
+    expected_on: date | None = None  # the carrier's word: says whether the promise will be kept
 
 
 class DeliveryAttemptFailed(Fact):
@@ -168,6 +172,16 @@ REACHES: dict[type[Fact], DeliveryState] = {
 }
 
 
+def warn_at(placed_at: datetime, promised_on: date, warn_before: timedelta, zone: str) -> datetime:
+    """When to tell the customer that nothing says the promised day will be kept.
+
+    `warn_before` ahead of the end of the promised day in the customer's zone; for a promise shorter
+    than twice that, halfway, so that nobody is warned with the confirmation.
+    """
+    end = end_of_day(promised_on, zone)
+    return max(end - warn_before, placed_at + (end - placed_at) / 2)
+
+
 class DeliveryInput(Payload):
     """`placed` starts an order; without it the process reopens one that had ended."""
 
@@ -183,7 +197,49 @@ class DeliveryTerms(Terms[DeliveryPolicy]):
     state: DeliveryState = DeliveryState.PLACED
     promised_on: date | None = None
     placed_at: datetime | None = None
-    told: tuple[str, ...] = ()
+
+
+class Concern(StrEnum):
+    """What an order on its way is looked at for, when its moment comes."""
+
+    APPROVAL_OVERDUE = "approval_overdue"
+    PROMISE_ENDANGERED = "promise_endangered"
+    PROMISE_MISSED = "promise_missed"
+    CHASE = "chase"
+
+
+class Deadline(NamedTuple):
+    at: datetime  # business time
+    concern: Concern
+    key: str  # tells the warnings about two promised days, and two chases, apart
+
+
+def next_deadline(
+    terms: DeliveryTerms, seen: Collection[str], expected_on: date | None = None
+) -> Deadline | None:
+    """The next moment at which an order in `terms.state` has to be looked at.
+
+    `seen` holds the keys of the deadlines that have been dealt with; `expected_on` is the day the
+    carrier named, which spares the customer a warning when it keeps the promise.
+    """
+    if terms.state.final or terms.placed_at is None:
+        return None
+    policy, day = terms.policy, terms.promised_on
+    found = []
+    if terms.state is DeliveryState.PLACED:
+        overdue = terms.placed_at + policy.approval_expected
+        found.append(Deadline(overdue, Concern.APPROVAL_OVERDUE, "approval"))
+    if day is not None:
+        end = end_of_day(day, terms.zone)
+        if expected_on is None or expected_on > day:
+            warning = warn_at(terms.placed_at, day, policy.warn_before, terms.zone)
+            found.append(Deadline(warning, Concern.PROMISE_ENDANGERED, f"endangered/{day}"))
+        found.append(Deadline(end, Concern.PROMISE_MISSED, f"missed/{day}"))
+        found += [
+            Deadline(end + policy.chase_every * (n + 1), Concern.CHASE, f"chase/{n + 1}")
+            for n in range(policy.chases)
+        ]
+    return min((one for one in found if one.key not in seen), default=None)
 
 
 class OrderStep(Step):
@@ -208,8 +264,8 @@ class MilestoneStep(OrderStep):
     refund_minor: int | None = None
     alternative: str = ""
     reason: str = ""
-    compensate_by: datetime | None = None
-    redelivery_by: datetime | None = None
+    tasks: tuple[TaskRequest, ...] = ()
+    withdrawn: tuple[str, ...] = ()  # keys of tasks that nobody needs any more
     zone: str = "UTC"
 
 
@@ -223,5 +279,4 @@ class PromiseEndangeredStep(OrderStep):
 class OrderTaskStep(OrderStep):
     """A person has to look at the order."""
 
-    task: str
-    due_at: datetime
+    task: TaskRequest

@@ -61,6 +61,11 @@ class FollowUpTerms(Terms[FollowUpPolicy]):
     survey_id: UUID | None = None
 
 
+def survey_at(policy: FollowUpPolicy, about: str, since: datetime) -> datetime:
+    """The policy's moment to ask about a delivery or a case that ended at `since`."""
+    return since + (policy.after_delivery if about == "order" else policy.after_case)
+
+
 class FeedbackReceived(Fact):
     """A survey answered or a review written; the comment is in PostgreSQL under the event's id.
 

@@ -1,16 +1,15 @@
 """The customer's lifecycle: the facts it takes, and what it carries from run to run."""
 
 from datetime import datetime
+from typing import Any, Self
 from uuid import UUID
 
 from domain.clock import REAL_TIME, Clock
-from domain.follow_up import FollowUpInput
-from domain.marketing import MarketingInput
+from domain.follow_up import NeedStated
 from domain.messages import Channel, Purpose
 from domain.payload import Payload
 from domain.policies import RetentionPolicy, Terms
-from domain.processes import Fact, ProcessKind, Stage, Step
-from domain.retention import RetentionInput
+from domain.processes import Fact, Phase, ProcessKind, Stage, Step
 from domain.support import CaseKind
 
 
@@ -44,12 +43,18 @@ class LifecycleState(Payload):
     open_orders: tuple[UUID, ...] = ()
     ordered_at: tuple[datetime, ...] = ()
     open_cases: dict[UUID, CaseKind] = {}
+    resolved_cases: tuple[UUID, ...] = ()  # a reply reopens them
     marketing_sequence: int = 0
     last_heard_at: datetime | None = None
     silence_handled: bool = False
-    paused: bool = False
-    stopped: bool = False
-    steps: int = 0
+    lost: bool = False
+    commands: int = 0
+    tasks: dict[UUID, str] = {}
+
+    def with_process(self, workflow_id: str, kind: ProcessKind) -> Self:
+        return self.model_copy(
+            update={"open_processes": {**self.open_processes, workflow_id: kind}}
+        )
 
 
 class LifecycleInput(Payload):
@@ -62,28 +67,54 @@ class LifecycleInput(Payload):
 class LifecycleTerms(Terms[RetentionPolicy]):
     """The clock of the customer, the retention policy and the facts found in PostgreSQL."""
 
-    zone: str = "UTC"
     marketing_sequence: int = 0
 
 
 class LifecycleStep(Step):
-    event_id: str = ""
-    stage: Stage
+    """A fact taken note of: the stage that follows, what may start, and who else must hear it."""
+
+    fact: str  # the signal's name
+    stage: Stage  # after the fact, and after the start of `starts` if that is allowed
+    stage_otherwise: Stage
     stage_reason: str = ""
-    stage_changed: bool = False
-    silence_due_at: datetime | None = None
     last_heard_at: datetime | None = None
-    paused: bool = False
-    tell: tuple[str, ...] = ()  # workflow ids of stage processes that must hear of the fact
+    silence_due_at: datetime | None = None
+    opens: bool = False  # the first step: answers with the terms
+    starts: ProcessKind | None = None  # marketing or retention, if the facts allow it
+    need: NeedStated | None = None
+    tell: tuple[str, ...] = ()  # workflow ids of stage processes
     tell_signal: str = ""
+    tell_fact: dict[str, Any] = {}
     facts: dict[str, str] = {}
 
+    @property
+    def phase(self) -> Phase:
+        """Before the first order, during one, after it (features.md A1)."""
+        if self.stage in (Stage.NEW, Stage.MARKETING):
+            return Phase.BEFORE
+        return Phase.DURING if self.stage is Stage.DELIVERY else Phase.AFTER
 
-class StageStart(Payload):
-    """What the lifecycle may start next, or why not."""
+
+class FactRecorded(Payload):
+    """Whether the stage process that the fact calls for may start; the terms, when asked."""
 
     allowed: bool = True
     because: str = ""
-    marketing: MarketingInput | None = None
-    follow_up: FollowUpInput | None = None
-    retention: RetentionInput | None = None
+    terms: LifecycleTerms | None = None
+
+
+def stage_of(state: LifecycleState) -> Stage:
+    """The stage that follows from what is open: what the customer would call most pressing."""
+    kinds = set(state.open_processes.values())
+    if state.open_cases:
+        return Stage.SUPPORT
+    if state.open_orders:
+        return Stage.DELIVERY
+    for kind, stage in (
+        (ProcessKind.RETENTION, Stage.RETENTION),
+        (ProcessKind.MARKETING, Stage.MARKETING),
+        (ProcessKind.FOLLOW_UP, Stage.FOLLOW_UP),
+    ):
+        if kind in kinds:
+            return stage
+    return Stage.LOST if state.lost else Stage.QUIET

@@ -1,6 +1,5 @@
 """Marketing contact: touches until a reply, an order, an opt-out or the end."""
 
-from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -8,6 +7,7 @@ from domain.messages import Template
 from domain.payload import Payload
 from domain.policies import MarketingPolicy, Terms
 from domain.processes import Fact, Step
+from domain.tasks import TaskRequest
 
 
 class MarketingOutcome(StrEnum):
@@ -36,15 +36,12 @@ class TouchStep(Step):
 
 
 class ReplyStep(Step):
-    """A reply was received; `respond_by` is when a person must have answered it."""
-
     event_id: str
-    respond_by: datetime
+    task: TaskRequest  # due when a person must have answered
 
 
 class MissedResponseStep(Step):
-    reply_key: str
-    respond_by: datetime
+    task: TaskRequest
 
 
 class MarketingEndStep(Step):

@@ -2,8 +2,10 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from domain.clock import Clock
 from domain.payload import Payload
 
 LIFECYCLE_QUEUE = "lifecycle"
@@ -68,6 +70,7 @@ class Standing(Payload):
     step: str
     waiting_for: str = ""
     next_timer_at: datetime | None = None  # business time
+    next_timer_machine_at: datetime | None = None
     state: ProcessState = ProcessState.RUNNING
     outcome: str = ""
     allowed: tuple[str, ...] = ()
@@ -86,6 +89,27 @@ class Step(Payload):
     key: str
     at: datetime  # business time at which the step was decided, or the reported moment of a fact
     standing: Standing
+
+    def on_clock(self, clock: Clock, *, until: datetime | None = None) -> Self:
+        """A first step, taken before the process knew its customer's clock, put on that clock.
+
+        `at` was the machine's time; `until` is the moment (business time) the process waits for.
+        """
+        standing = self.standing.model_copy(
+            update={
+                "next_timer_at": until,
+                "next_timer_machine_at": None if until is None else clock.machine(until),
+            }
+        )
+        return self.model_copy(update={"at": clock.business(self.at), "standing": standing})
+
+    def with_timer(self, until: datetime | None, clock: Clock) -> Self:
+        """A first step that reports a fact of known business time, standing before a timer."""
+        return self.on_clock(clock, until=until).model_copy(update={"at": self.at})
+
+    @property
+    def phase(self) -> Phase:
+        return PHASES[self.kind]
 
 
 class Fact(Payload):
@@ -117,6 +141,16 @@ class TaskCompleted(Payload):
     outcome: str
     by: str = "api"
     reason: str = ""
+
+
+class CommandStep(Step):
+    command: str
+    by: str = ""
+    reason: str = ""
+
+
+class TaskCompletedStep(Step):
+    done: TaskCompleted
 
 
 class MessageSettled(Payload):

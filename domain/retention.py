@@ -8,6 +8,7 @@ from uuid import UUID
 from domain.payload import Payload
 from domain.policies import RetentionPolicy, Terms
 from domain.processes import Fact, Step
+from domain.tasks import TaskRequest
 
 
 class RetentionOutcome(StrEnum):
@@ -45,7 +46,7 @@ class RetentionStep(Step):
 
 
 class SaveTaskStep(RetentionStep):
-    due_at: datetime
+    task: TaskRequest
 
 
 class OfferStep(RetentionStep):

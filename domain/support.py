@@ -4,10 +4,11 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from domain.messages import Template
 from domain.payload import Payload
 from domain.policies import Priority, SupportPolicy, Terms
 from domain.processes import Command, Fact, Step
-from domain.tasks import Role
+from domain.tasks import Role, TaskKind, TaskRequest
 
 
 class CaseKind(StrEnum):
@@ -85,48 +86,60 @@ class CaseTerms(Terms[SupportPolicy]):
     pass
 
 
+def first_task(policy: SupportPolicy, opened: CaseInput) -> TaskRequest:
+    """What a new case asks of a person first; due with the case's first-response clock."""
+    recovery = opened.kind is CaseKind.RECOVERY
+    return TaskRequest(
+        key="first_response",
+        kind=TaskKind.CONTACT_DISAPPOINTED if recovery else TaskKind.FIRST_RESPONSE,
+        role=opened.queue,
+        due_at=opened.contact_by or opened.opened_at + policy.first_response[opened.priority],
+    )
+
+
 class CaseStep(Step):
+    """Where the case stands after the step, its clocks included."""
+
     case_id: UUID
-    state: CaseState
+    case_kind: CaseKind
+    case_state: CaseState
     priority: Priority
-    event_id: str = ""
     first_response_due: datetime | None = None
     resolution_due: datetime | None = None  # None: the clock rests
+    tasks: tuple[TaskRequest, ...] = ()  # to open
+    withdrawn: tuple[str, ...] = ()  # keys of tasks that nobody needs any more
+    by: str = ""
+    event_id: str = ""
 
 
 class CaseOpenedStep(CaseStep):
     opened: CaseInput
 
 
-class CaseRespondedStep(CaseStep):
-    """A member of staff wrote to the customer; the words are in PostgreSQL under `text_id`."""
+class CaseAnsweredStep(CaseStep):
+    """Staff wrote to the customer; the words are in PostgreSQL under `text_id`."""
 
+    template: Template
     text_id: UUID | None = None
-    by: str = ""
-    template: str = "case_reply"
     first: bool = False
 
 
 class CaseAssignedStep(CaseStep):
     owner: str
-    by: str = ""
 
 
 class CaseEscalatedStep(CaseStep):
     """`clock` names the clock that was missed; empty when a person escalated."""
 
     clock: str = ""
-    by: str = ""
     reason: str = ""
-    due_at: datetime
 
 
 class CaseResolvedStep(CaseStep):
+    template: Template
     text_id: UUID | None = None
-    by: str = ""
     cause: CaseCause = CaseCause.UNKNOWN
-    outcome: str = "resolved"
-    case_kind: CaseKind = CaseKind.REQUEST
+    case_outcome: str = "resolved"
 
 
 class Respond(Command):
@@ -149,6 +162,7 @@ class Resolve(Command):
 class CaseOpened(Fact):
     case_id: UUID
     kind: CaseKind
+    reopened: bool = False
 
 
 class CaseResolved(Fact):

@@ -1,14 +1,27 @@
 """Timeouts and retries, named by what the activity talks to."""
 
 from datetime import timedelta
+from typing import TypedDict
 
 from temporalio.common import RetryPolicy
-from temporalio.workflow import ActivityConfig, LocalActivityConfig
+
+
+class StepOptions(TypedDict):
+    start_to_close_timeout: timedelta
+    local_retry_threshold: timedelta
+    retry_policy: RetryPolicy
+
+
+class ActivityOptions(TypedDict):
+    start_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+
 
 # A step of a process: one short transaction in PostgreSQL, idempotent. As a local activity it costs
 # the Temporal server nothing (docs/decisions/0002). It is retried for ever: while PostgreSQL is
 # away, processes wait.
-STEP = LocalActivityConfig(
+STEP = StepOptions(
     start_to_close_timeout=timedelta(seconds=20),
     local_retry_threshold=timedelta(seconds=10),
     retry_policy=RetryPolicy(
@@ -18,7 +31,7 @@ STEP = LocalActivityConfig(
 )
 
 # The dispatcher of the message queue: runs for minutes, heartbeats every second.
-DISPATCH = ActivityConfig(
+DISPATCH = ActivityOptions(
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=timedelta(seconds=10),
     retry_policy=RetryPolicy(
@@ -29,7 +42,7 @@ DISPATCH = ActivityConfig(
 )
 
 # A scheduled sweep over the whole database.
-SWEEP = ActivityConfig(
+SWEEP = ActivityOptions(
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=timedelta(minutes=1),
     retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),

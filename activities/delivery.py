@@ -1,0 +1,369 @@
+"""Writes of the delivery process. One activity is one transaction."""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+
+from activities.steps import (
+    begin_step,
+    clock_of,
+    current_policy,
+    open_task,
+    queue_message,
+    withdraw_tasks,
+)
+from database.base import Sessions
+from database.orders import Order, OrderMilestone
+from database.promises import Promise
+from domain.delivery import (
+    DeliveryState,
+    DeliveryTerms,
+    MilestoneStep,
+    OrderPlaced,
+    OrderPlacedStep,
+    OrderStep,
+    OrderTaskStep,
+    PromiseEndangeredStep,
+    next_deadline,
+)
+from domain.errors import Refusal
+from domain.lifecycle import OrderNews
+from domain.messages import MessageRequest, Template
+from domain.policies import DeliveryPolicy, PolicyKind
+from domain.promises import PromiseKind, PromiseState, delivered_late
+from temporal_runtime import tell_lifecycle
+
+
+@dataclass(frozen=True)
+class DeliveryActivities:
+    sessions: Sessions
+    client: Client
+
+    @activity.defn
+    async def open_delivery(self, step: OrderPlacedStep) -> DeliveryTerms:
+        """Record a placed order with its promises, or read one whose process is reopened.
+
+        Answers with the terms: the customer's clock, the policy in force, the order as it stands.
+        """
+        async with self.sessions.begin() as session:
+            clock, zone = await clock_of(session, step.customer_id)
+            policy, version = await current_policy(session, PolicyKind.DELIVERY)
+            terms = DeliveryTerms(
+                clock=clock, zone=zone, policy=cast(DeliveryPolicy, policy), policy_version=version
+            )
+            if step.placed is None:
+                order = await _order(session, step)
+                return terms.model_copy(
+                    update={
+                        "state": order.state,
+                        "promised_on": order.promised_on,
+                        "placed_at": order.placed_at,
+                    }
+                )
+            terms = terms.model_copy(
+                update={
+                    "promised_on": step.placed.promised_on,
+                    "placed_at": step.placed.occurred_at,
+                }
+            )
+            first = next_deadline(terms, set())
+            placed = step.with_timer(first.at if first else None, clock)
+            if await begin_step(session, placed, "order_placed", {"order": step.placed.reference}):
+                await _place(session, step, step.placed)
+        await self._tell_lifecycle(step, "placed")
+        return terms
+
+    @activity.defn
+    async def record_approved(self, step: MilestoneStep) -> None:
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, "order_approved"):
+                await _move(session, step, approved_at=step.at)
+                if step.withdrawn:
+                    await withdraw_tasks(session, step, *step.withdrawn)
+
+    @activity.defn
+    async def record_dispatched(self, step: MilestoneStep) -> None:
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, "order_dispatched"):
+                order = await _move(
+                    session,
+                    step,
+                    dispatched_at=step.at,
+                    carrier=step.carrier,
+                    tracking=step.tracking,
+                )
+                context = {
+                    "carrier": step.carrier,
+                    "tracking": step.tracking,
+                    "promised_on": order.promised_on.isoformat() if order.promised_on else "",
+                }
+                await _tell(session, step, order, Template.ORDER_DISPATCHED, context)
+
+    @activity.defn
+    async def record_attempt_failed(self, step: MilestoneStep) -> None:
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, "delivery_attempt_failed"):
+                order = await _move(session, step)
+                await _tell(session, step, order, Template.DELIVERY_ATTEMPT_FAILED)
+
+    @activity.defn
+    async def record_rescheduled(self, step: MilestoneStep) -> None:
+        """A new promised day: the customer is told it once."""
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, "delivery_rescheduled"):
+                order = await _order(session, step)
+                before, order.promised_on = order.promised_on, step.promised_on
+                await session.execute(
+                    sa.update(Promise)
+                    .where(
+                        Promise.order_id == step.order_id,
+                        Promise.kind == PromiseKind.DATE,
+                        Promise.state == PromiseState.OPEN,
+                    )
+                    .values(due_on=step.promised_on)
+                )
+                assert step.promised_on is not None
+                day = step.promised_on.isoformat()
+                context = {
+                    "promised_on": day,
+                    "previously_promised_on": before.isoformat() if before else "",
+                }
+                await _tell(session, step, order, Template.ORDER_RESCHEDULED, context, day)
+
+    @activity.defn
+    async def record_endangered(self, step: PromiseEndangeredStep) -> None:
+        """Nothing says that the promised day will be kept, or it has passed: tell the customer."""
+        day = step.promised_on.isoformat()
+        kind = "promise_missed" if step.passed else "promise_endangered"
+        template = Template.ORDER_LATE if step.passed else Template.ORDER_AT_RISK
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, kind, {"promised_on": day}):
+                order = await _order(session, step)
+                if step.passed:
+                    order.late_noticed_at = order.late_noticed_at or step.at
+                else:
+                    order.endangered_at = order.endangered_at or step.at
+                await _tell(session, step, order, template, {"promised_on": day}, day)
+
+    @activity.defn
+    async def record_delivered(self, step: MilestoneStep) -> None:
+        """Mark the order delivered, settle its promises and tell the customer."""
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, "order_delivered"):
+                order = await _order(session, step)
+                # Measured against the day first promised: a new date doesn't unbreak a promise.
+                late = delivered_late(order.first_promised_on, step.at, step.zone)
+                await _move(session, step, delivered_at=step.at, delivered_late=late)
+                await _settle_promises(session, step, late=late)
+                context = {"delivered_on": step.at.isoformat(), "late": "yes" if late else ""}
+                await _tell(session, step, order, Template.ORDER_DELIVERED, context)
+        await self._tell_lifecycle(step, "delivered")
+
+    @activity.defn
+    async def record_compensated(self, step: MilestoneStep) -> None:
+        """Returned, unavailable or cancelled: refund noted, apology sent, a person asked to act."""
+        assert step.reached is not None
+        template, kind = {
+            DeliveryState.RETURNED: (Template.ORDER_RETURNED, "order_returned"),
+            DeliveryState.UNAVAILABLE: (Template.ORDER_UNAVAILABLE, "order_unavailable"),
+            DeliveryState.CANCELLED: (Template.ORDER_CANCELLED, "order_cancelled"),
+        }[step.reached]
+        async with self.sessions.begin() as session:
+            if await _begin_milestone(session, step, kind):
+                order = await _move(session, step, ended_at=step.at)
+                # What was never approved was never paid: nothing to give back.
+                paid = order.total_minor if order.approved_at else 0
+                order.refund_minor = paid if step.refund_minor is None else step.refund_minor
+                await session.execute(
+                    sa.update(Promise)
+                    .where(Promise.order_id == step.order_id, Promise.state == PromiseState.OPEN)
+                    .values(state=PromiseState.RELEASED, settled_at=step.at)
+                )
+                context = (
+                    {}
+                    if template is Template.ORDER_RETURNED
+                    else {
+                        "refund": f"{order.refund_minor} {order.currency}",
+                        "alternative": step.alternative,
+                    }
+                )
+                await _tell(session, step, order, template, context)
+                for task in step.tasks:
+                    await open_task(session, step, task, order_id=step.order_id)
+        await self._tell_lifecycle(step, "ended")
+
+    @activity.defn
+    async def record_noted(self, step: MilestoneStep) -> None:
+        """A report that doesn't move the order: late, repeated, or against what is known."""
+        name = step.reached or "delivery_rescheduled"
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, f"noted_{name}", {"effect": step.effect}):
+                await session.execute(_milestone(step, f"{name}"))
+                order = await _order(session, step)
+                if step.reached is DeliveryState.APPROVED and order.approved_at is None:
+                    order.approved_at = step.at
+                if step.reached is DeliveryState.DISPATCHED and order.dispatched_at is None:
+                    order.dispatched_at = step.at
+
+    @activity.defn
+    async def record_order_task(self, step: OrderTaskStep) -> None:
+        """A person has to look at the order."""
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, f"asked_{step.task.kind}"):
+                await open_task(session, step, step.task, order_id=step.order_id)
+
+    @activity.defn
+    async def record_delivery_ended(self, step: OrderStep) -> None:
+        """The last thing open about the order is done; what it came to was reported before."""
+        async with self.sessions.begin() as session:
+            await begin_step(session, step, "delivery_ended", {"outcome": step.standing.outcome})
+
+    async def _tell_lifecycle(self, step: OrderStep, kind: str) -> None:
+        news = OrderNews(
+            event_id=f"{step.workflow_id}/{step.key}",
+            occurred_at=step.at,
+            order_id=step.order_id,
+            kind=kind,
+        )
+        await tell_lifecycle(self.client, step.customer_id, "order_news", news)
+
+
+async def _begin_milestone(session: AsyncSession, step: MilestoneStep, kind: str) -> bool:
+    if not await begin_step(session, step, kind, _facts(step)):
+        return False
+    await session.execute(_milestone(step, kind))
+    return True
+
+
+def _milestone(step: MilestoneStep, kind: str) -> Any:
+    return (
+        insert(OrderMilestone)
+        .values(
+            order_id=step.order_id,
+            event_id=step.event_id,
+            milestone=kind,
+            effect=step.effect,
+            occurred_at=step.at,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def _facts(step: MilestoneStep) -> dict[str, Any]:
+    named = {"carrier": step.carrier, "reason": step.reason, "promised_on": step.promised_on}
+    return {name: str(value) for name, value in named.items() if value}
+
+
+async def _order(session: AsyncSession, step: OrderStep) -> Order:
+    order = await session.get(Order, step.order_id, with_for_update=True)
+    if order is None:
+        raise ApplicationError(
+            f"no order {step.order_id}", type=Refusal.UNKNOWN_ORDER, non_retryable=True
+        )
+    return order
+
+
+async def _move(session: AsyncSession, step: MilestoneStep, **dates: Any) -> Order:
+    order = await _order(session, step)
+    assert step.reached is not None
+    order.state = step.reached
+    for name, value in dates.items():
+        setattr(order, name, value)
+    return order
+
+
+async def _tell(
+    session: AsyncSession,
+    step: OrderStep,
+    order: Order,
+    template: Template,
+    context: dict[str, str] | None = None,
+    occurrence: str = "",
+) -> None:
+    """One message for each occasion: a second failed attempt is news, a second report isn't."""
+    if not occurrence:
+        occurrence = step.event_id if isinstance(step, MilestoneStep) else step.key
+    request = MessageRequest(
+        template=template,
+        occurrence=occurrence,
+        context={"order": order.reference, **(context or {})},
+    )
+    await queue_message(session, step, request)
+
+
+async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) -> None:
+    """The order, its promises (those offered in selling too), and the confirmation."""
+    day = placed.promised_on.isoformat() if placed.promised_on else ""
+    await session.execute(
+        insert(Order).values(
+            id=placed.order_id,
+            customer_id=placed.customer_id,
+            reference=placed.reference,
+            state=DeliveryState.PLACED,
+            currency=placed.currency,
+            total_minor=placed.total_minor,
+            lines=[line.model_dump() for line in placed.lines],
+            promised_on=placed.promised_on,
+            first_promised_on=placed.promised_on,
+            placed_at=placed.occurred_at,
+        )
+    )
+    await session.execute(
+        sa.update(Promise)
+        .where(Promise.customer_id == step.customer_id, Promise.state == PromiseState.OFFERED)
+        .values(state=PromiseState.OPEN, order_id=placed.order_id)
+    )
+    promises: list[dict[str, Any]] = [
+        {"kind": item.kind, "text": item.code, "due_on": None} for item in placed.promises
+    ]
+    if placed.promised_on is not None:
+        text = f"delivered by {day}"
+        promises.append({"kind": PromiseKind.DATE, "text": text, "due_on": placed.promised_on})
+    common = {
+        "customer_id": step.customer_id,
+        "order_id": placed.order_id,
+        "state": PromiseState.OPEN,
+        "source": "order",
+    }
+    if promises:
+        rows = [{**common, **promise} for promise in promises]
+        await session.execute(insert(Promise).values(rows))
+    confirmation = MessageRequest(
+        template=Template.ORDER_CONFIRMED,
+        context={
+            "order": placed.reference,
+            "lines": "\n".join(f"{line.quantity} x {line.product}" for line in placed.lines),
+            "total": f"{placed.total_minor} {placed.currency}",
+            "promised_on": day,
+        },
+    )
+    await queue_message(session, step, confirmation)
+
+
+async def _settle_promises(session: AsyncSession, step: MilestoneStep, *, late: bool) -> None:
+    """Mark each promise of the order kept, partly kept or broken.
+
+    A promise nobody reports short of was kept; the date is judged by the calendar, not by opinion.
+    """
+    promises = (
+        await session.scalars(
+            sa.select(Promise)
+            .where(Promise.order_id == step.order_id, Promise.state == PromiseState.OPEN)
+            .with_for_update()
+        )
+    ).all()
+    for promise in promises:
+        promise.state = PromiseState.KEPT
+        promise.settled_at = step.at
+        if promise.kind is PromiseKind.DATE:
+            promise.state = PromiseState.BROKEN if late else PromiseState.KEPT
+            continue
+        for shortfall in step.shortfalls:
+            if shortfall.promise_id == promise.id or shortfall.kind is promise.kind:
+                promise.state = shortfall.verdict

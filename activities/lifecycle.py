@@ -1,0 +1,116 @@
+"""Writes of the customer's lifecycle: facts, stages, and what other processes must hear."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.steps import begin_step, clock_of, current_policy, open_task
+from database.base import Sessions
+from database.customers import Consent
+from database.processes import Lifecycle, ProcessRow
+from domain.contacts import ConsentState
+from domain.lifecycle import FactRecorded, LifecycleStep, LifecycleTerms
+from domain.messages import Purpose
+from domain.policies import FollowUpPolicy, PolicyKind, RetentionPolicy
+from domain.processes import ProcessKind, Stage
+from domain.tasks import Role, TaskKind, TaskRequest
+from temporal_runtime import tell_process
+
+
+@dataclass(frozen=True)
+class LifecycleActivities:
+    sessions: Sessions
+    client: Client
+
+    @activity.defn
+    async def record_fact(self, step: LifecycleStep) -> FactRecorded:
+        """Note a fact and the stage that follows; tell the stage processes after the commit.
+
+        Marketing and retention start only with consent: the answer says so, or why not.
+        """
+        async with self.sessions.begin() as session:
+            allowed, because = await _may_start(session, step)
+            facts = {**step.facts, **({"not_started": because} if not allowed else {})}
+            if await begin_step(session, step, step.fact, facts):
+                await _move(session, step, step.stage if allowed else step.stage_otherwise)
+                if step.need is not None:
+                    await _ask_for_opportunity(session, step)
+            terms = await _terms(session, step) if step.opens else None
+        for workflow_id in step.tell:
+            await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
+        return FactRecorded(allowed=allowed, because=because, terms=terms)
+
+
+async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:
+    if step.starts not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
+        return True, ""
+    newest = (
+        sa.select(Consent.state)
+        .where(Consent.customer_id == step.customer_id, Consent.purpose == Purpose.MARKETING)
+        .distinct(Consent.channel)
+        .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
+    )
+    states = (await session.scalars(newest)).all()
+    if ConsentState.GRANTED in states:
+        return True, ""
+    return False, "no consent to marketing on any channel"
+
+
+async def _move(session: AsyncSession, step: LifecycleStep, stage: Stage) -> None:
+    row = insert(Lifecycle).values(
+        customer_id=step.customer_id,
+        stage=stage,
+        stage_reason=step.stage_reason,
+        stage_since=step.at,
+        last_heard_at=step.last_heard_at,
+        silence_due_at=step.silence_due_at,
+    )
+    new = row.excluded
+    moved = Lifecycle.stage != new.stage
+    await session.execute(
+        row.on_conflict_do_update(
+            index_elements=["customer_id"],
+            set_={
+                "stage": new.stage,
+                "stage_reason": sa.case((moved, new.stage_reason), else_=Lifecycle.stage_reason),
+                "stage_since": sa.case((moved, new.stage_since), else_=Lifecycle.stage_since),
+                "last_heard_at": new.last_heard_at,
+                "silence_due_at": new.silence_due_at,
+                "updated_at": sa.func.now(),
+            },
+        )
+    )
+
+
+async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> None:
+    assert step.need is not None
+    policy, _ = await current_policy(session, PolicyKind.FOLLOW_UP)
+    due_at = step.at + cast(FollowUpPolicy, policy).opportunity_due
+    task = TaskRequest(
+        key=f"need/{step.need.need_id}",
+        kind=TaskKind.OPPORTUNITY,
+        role=Role.ACCOUNT_MANAGER,
+        due_at=due_at,
+    )
+    await open_task(session, step, task)
+
+
+async def _terms(session: AsyncSession, step: LifecycleStep) -> LifecycleTerms:
+    clock, _ = await clock_of(session, step.customer_id)
+    policy, version = await current_policy(session, PolicyKind.RETENTION)
+    contacts = await session.scalar(
+        sa.select(sa.func.count()).where(
+            ProcessRow.customer_id == step.customer_id, ProcessRow.kind == ProcessKind.MARKETING
+        )
+    )
+    return LifecycleTerms(
+        clock=clock,
+        policy=cast(RetentionPolicy, policy),
+        policy_version=version,
+        marketing_sequence=contacts or 0,
+    )

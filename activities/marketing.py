@@ -1,0 +1,66 @@
+"""Writes of the marketing contact. One activity is one transaction."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.processes import report_end
+from activities.steps import begin_step, clock_of, current_policy, open_task, queue_message
+from database.base import Sessions
+from domain.marketing import (
+    MarketingEndStep,
+    MarketingTerms,
+    MissedResponseStep,
+    ReplyStep,
+    TouchStep,
+)
+from domain.messages import MessageRequest
+from domain.policies import MarketingPolicy, PolicyKind
+from domain.processes import Step
+
+
+@dataclass(frozen=True)
+class MarketingActivities:
+    sessions: Sessions
+    client: Client
+
+    @activity.defn
+    async def open_marketing(self, step: Step) -> MarketingTerms:
+        """The contact begins; answers with the customer's clock and the policy in force."""
+        async with self.sessions.begin() as session:
+            clock, _ = await clock_of(session, step.customer_id)
+            policy, version = await current_policy(session, PolicyKind.MARKETING)
+            await begin_step(session, step.on_clock(clock), "marketing_started")
+            return MarketingTerms(
+                clock=clock, policy=cast(MarketingPolicy, policy), policy_version=version
+            )
+
+    @activity.defn
+    async def record_touch(self, step: TouchStep) -> None:
+        """Queue one touch; whether it may go is decided when it is sent."""
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "marketing_touch", {"number": step.number}):
+                request = MessageRequest(template=step.template, occurrence=str(step.number))
+                await queue_message(session, step, request)
+
+    @activity.defn
+    async def record_reply(self, step: ReplyStep) -> None:
+        """The customer answered: a sales rep has until `respond_by`."""
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "reply_received", {"event": step.event_id}):
+                await open_task(session, step, step.task)
+
+    @activity.defn
+    async def record_missed_response(self, step: MissedResponseStep) -> None:
+        """Nobody answered in time: the manager is asked too."""
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "first_response_missed"):
+                await open_task(session, step, step.task)
+
+    @activity.defn
+    async def record_marketing_ended(self, step: MarketingEndStep) -> None:
+        async with self.sessions.begin() as session:
+            await begin_step(session, step, "marketing_ended", {"outcome": step.outcome})
+        await report_end(self.client, step)

@@ -1,0 +1,227 @@
+"""Writes of the support process. One activity is one transaction."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio import activity
+from temporalio.client import Client
+
+from activities.processes import report_end
+from activities.steps import (
+    begin_step,
+    clock_of,
+    current_policy,
+    open_task,
+    queue_message,
+    withdraw_tasks,
+)
+from database.base import Sessions
+from database.support import Case
+from domain.messages import MessageRequest, Template
+from domain.policies import PolicyKind, SupportPolicy
+from domain.support import (
+    CaseAnsweredStep,
+    CaseAssignedStep,
+    CaseClosed,
+    CaseEscalatedStep,
+    CaseInput,
+    CaseKind,
+    CaseOpened,
+    CaseOpenedStep,
+    CaseResolved,
+    CaseResolvedStep,
+    CaseState,
+    CaseStep,
+    CaseTerms,
+    first_task,
+)
+from temporal_runtime import tell_lifecycle
+
+
+@dataclass(frozen=True)
+class SupportActivities:
+    sessions: Sessions
+    client: Client
+
+    @activity.defn
+    async def open_case(self, step: CaseOpenedStep) -> CaseTerms:
+        """The case with its clocks, its first task, and the acknowledgement to the customer.
+
+        Answers with the customer's clock and the policy in force.
+        """
+        opened = step.opened
+        async with self.sessions.begin() as session:
+            clock, _ = await clock_of(session, step.customer_id)
+            policy, version = await current_policy(session, PolicyKind.SUPPORT)
+            terms = CaseTerms(
+                clock=clock, policy=cast(SupportPolicy, policy), policy_version=version
+            )
+            task = first_task(terms.policy, opened)
+            facts = {"kind": opened.kind, "case": case_reference(opened)}
+            if await begin_step(session, step.with_timer(task.due_at, clock), "case_opened", facts):
+                await session.execute(
+                    insert(Case)
+                    .values(
+                        id=opened.case_id,
+                        reference=case_reference(opened),
+                        customer_id=opened.customer_id,
+                        kind=opened.kind,
+                        state=step.case_state,
+                        priority=step.priority,
+                        queue=opened.queue,
+                        order_id=opened.order_id,
+                        feedback_id=opened.feedback_id,
+                        event_id=opened.event_id,
+                        opened_at=opened.opened_at,
+                        contact_by=opened.contact_by,
+                        first_response_due=task.due_at,
+                        resolution_due=opened.opened_at + terms.policy.resolution[opened.priority],
+                    )
+                    .on_conflict_do_nothing()
+                )
+                await open_task(session, step, task, case_id=opened.case_id)
+                await queue_message(session, step, _acknowledgement(opened, task.due_at))
+        fact = CaseOpened(
+            event_id=f"{step.workflow_id}/opened",
+            occurred_at=step.at,
+            case_id=opened.case_id,
+            kind=opened.kind,
+        )
+        await tell_lifecycle(self.client, step.customer_id, "case_opened", fact)
+        return terms
+
+    @activity.defn
+    async def record_case_answered(self, step: CaseAnsweredStep) -> None:
+        """Staff wrote to the customer, or asked him and now wait."""
+        async with self.sessions.begin() as session:
+            kind = (
+                "case_waiting"
+                if step.case_state is CaseState.WAITING_FOR_CUSTOMER
+                else "case_answered"
+            )
+            if await begin_step(session, step, kind, {"by": step.by}):
+                dates = {"first_response_at": step.at} if step.first else {}
+                await _move(session, step, **dates)
+                await _write(session, step, step.template, step.text_id)
+
+    @activity.defn
+    async def record_case_noted(self, step: CaseStep) -> None:
+        """The customer answered, or a person took the case up: state and clocks change."""
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "case_updated", {"event": step.event_id}):
+                await _move(session, step)
+
+    @activity.defn
+    async def record_case_assigned(self, step: CaseAssignedStep) -> None:
+        async with self.sessions.begin() as session:
+            if await begin_step(
+                session, step, "case_assigned", {"owner": step.owner, "by": step.by}
+            ):
+                await _move(session, step, owner=step.owner)
+
+    @activity.defn
+    async def record_case_escalated(self, step: CaseEscalatedStep) -> None:
+        """A clock was missed, or a person asked for help: priority rises, a manager is asked."""
+        async with self.sessions.begin() as session:
+            facts = {"clock": step.clock, "reason": step.reason, "by": step.by}
+            if await begin_step(session, step, "case_escalated", facts):
+                missed = {f"{step.clock}_missed_at": step.at} if step.clock else {}
+                await _move(session, step, escalations=Case.escalations + 1, **missed)
+
+    @activity.defn
+    async def record_case_resolved(self, step: CaseResolvedStep) -> None:
+        """The customer is told the outcome; the case can be reopened for a while."""
+        async with self.sessions.begin() as session:
+            facts = {"outcome": step.case_outcome, "by": step.by}
+            if await begin_step(session, step, "case_resolved", facts):
+                await _move(
+                    session,
+                    step,
+                    resolved_at=step.at,
+                    cause=step.cause,
+                    outcome=step.case_outcome,
+                )
+                await _write(session, step, step.template, step.text_id)
+        fact = CaseResolved(
+            event_id=f"{step.workflow_id}/{step.key}",
+            occurred_at=step.at,
+            case_id=step.case_id,
+            kind=step.case_kind,
+        )
+        await tell_lifecycle(self.client, step.customer_id, "case_resolved", fact)
+
+    @activity.defn
+    async def record_case_reopened(self, step: CaseStep) -> None:
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "case_reopened", {"by": step.by}):
+                await _move(session, step, reopened=Case.reopened + 1, resolved_at=None)
+        fact = CaseOpened(
+            event_id=f"{step.workflow_id}/{step.key}",
+            occurred_at=step.at,
+            case_id=step.case_id,
+            kind=step.case_kind,
+            reopened=True,
+        )
+        await tell_lifecycle(self.client, step.customer_id, "case_opened", fact)
+
+    @activity.defn
+    async def record_case_closed(self, step: CaseStep) -> None:
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "case_closed"):
+                await _move(session, step, closed_at=step.at)
+        fact = CaseClosed(
+            event_id=f"{step.workflow_id}/closed",
+            occurred_at=step.at,
+            case_id=step.case_id,
+            kind=step.case_kind,
+        )
+        await tell_lifecycle(self.client, step.customer_id, "case_closed", fact)
+        await report_end(self.client, step)
+
+
+def case_reference(opened: CaseInput) -> str:
+    """Short enough to read out on the phone; from the id, so that a retry finds the same."""
+    return f"CASE-{opened.opened_at:%Y}-{opened.case_id.hex[:8].upper()}"
+
+
+async def _move(session: AsyncSession, step: CaseStep, **values: Any) -> None:
+    await session.execute(
+        sa.update(Case)
+        .where(Case.id == step.case_id)
+        .values(
+            state=step.case_state,
+            priority=step.priority,
+            first_response_due=step.first_response_due,
+            resolution_due=step.resolution_due,
+            **values,
+        )
+    )
+    await _open_tasks(session, step)
+    if step.withdrawn:
+        await withdraw_tasks(session, step, *step.withdrawn)
+
+
+async def _open_tasks(session: AsyncSession, step: CaseStep) -> None:
+    for task in step.tasks:
+        await open_task(session, step, task, case_id=step.case_id)
+
+
+async def _write(session: AsyncSession, step: CaseStep, template: Template, text_id: Any) -> None:
+    reference = await session.scalar(sa.select(Case.reference).where(Case.id == step.case_id))
+    context = {} if template is Template.RECOVERY_OUTCOME else {"case": str(reference)}
+    request = MessageRequest(
+        template=template, occurrence=step.key, context=context, text_id=text_id
+    )
+    await queue_message(session, step, request)
+
+
+def _acknowledgement(opened: CaseInput, respond_by: datetime) -> MessageRequest:
+    if opened.kind is CaseKind.RECOVERY:
+        context = {"contact_by": respond_by.isoformat()}
+        return MessageRequest(template=Template.RECOVERY_STARTED, context=context)
+    context = {"case": case_reference(opened), "respond_by": respond_by.isoformat()}
+    return MessageRequest(template=Template.CASE_ACKNOWLEDGED, context=context)

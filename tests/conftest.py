@@ -1,0 +1,82 @@
+"""A real PostgreSQL and a real Temporal server that skips time; a fresh database for each test."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Generator, Mapping
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
+
+from database.base import Sessions, connect
+from database.tables import Base
+from supervisor.postgres import PostgresServer
+from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
+
+_TEMPLATE = "perennial"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[PostgresServer]:
+    # Not pytest's own directory: PostgreSQL runs as another user when the tests run as root.
+    directory = Path(tempfile.mkdtemp(prefix="perennial-tests-"))
+    directory.chmod(0o711)
+    with PostgresServer(directory, settings={"fsync": "off"}) as server:
+        engine = sa.create_engine(server.url)
+        Base.metadata.create_all(engine)
+        engine.dispose()
+        yield server
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Generator[str]:
+    """The address of an empty database with the current schema."""
+    name = f"test_{uuid4().hex}"
+    admin = postgres.admin_url.replace("postgresql+psycopg://", "postgresql://")
+    owner = "perennial"
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} OWNER {owner}")
+    yield postgres.url.replace(f"/{_TEMPLATE}?", f"/{name}?")
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
+    sessions = connect(database_url)
+    yield sessions
+    await sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="session")
+async def temporal() -> AsyncGenerator[WorkflowEnvironment]:
+    environment = await WorkflowEnvironment.start_time_skipping_v2(
+        ts_config=TimeSkippingConfig(enabled=False),  # time moves only where a test says so
+        dev_server_existing_path=str(binary()),
+        dev_server_extra_args=[
+            *_options("--dynamic-config-value", DYNAMIC_CONFIG),
+            *_options("--dynamic-config-value", {"frontend.WorkflowTimeSkippingEnabled": "true"}),
+            *_options("--search-attribute", SEARCH_ATTRIBUTES),
+        ],
+        data_converter=pydantic_data_converter,
+    )
+    async with environment:
+        yield environment
+
+
+def _options(name: str, values: Mapping[str, str]) -> list[str]:
+    return [word for key, value in values.items() for word in (name, f"{key}={value}")]
+
+
+@pytest.fixture
+async def only_my_processes(temporal: WorkflowEnvironment) -> AsyncGenerator[None]:
+    """Ends what a test left running: its database goes with it."""
+    yield
+    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
+        handle = temporal.client.get_workflow_handle(execution.id)
+        await handle.terminate("the test is over")

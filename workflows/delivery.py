@@ -1,0 +1,388 @@
+"""One order on its way: from placed to delivered, the customer told before a promise slips."""
+
+from datetime import date, datetime
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+from temporalio.workflow import ParentClosePolicy
+
+from activities.delivery import DeliveryActivities
+from domain.delivery import (
+    REACHES,
+    Concern,
+    Deadline,
+    DeliveryAttemptFailed,
+    DeliveryInput,
+    DeliveryRescheduled,
+    DeliveryState,
+    DeliveryTerms,
+    Effect,
+    Milestone,
+    MilestoneStep,
+    OrderApproved,
+    OrderCancelled,
+    OrderDelivered,
+    OrderDispatched,
+    OrderPlacedStep,
+    OrderReturned,
+    OrderStep,
+    OrderTaskStep,
+    OrderUnavailable,
+    PromiseEndangeredStep,
+    effect_of,
+    next_deadline,
+)
+from domain.policies import Priority
+from domain.processes import LIFECYCLE_QUEUE, ProcessKind, derived_id, support_workflow_id
+from domain.support import CaseInput, CaseKind
+from domain.tasks import Role, TaskKind
+from workflows.process import Process
+from workflows.support import SupportCase
+from workflows.visibility import search_attributes
+
+
+@workflow.defn
+class OrderDelivery(Process):
+    kind = ProcessKind.DELIVERY
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news: list[Milestone] = []
+        self._seen_events: set[str] = set()
+        self._dealt_with: set[str] = set()  # deadlines
+        self._expected_on: date | None = None  # the carrier's word
+        self._failed_attempts = 0
+
+    @workflow.run
+    async def run(self, order: DeliveryInput) -> str:
+        self._order_id = order.order_id
+        self._customer_id = order.customer_id
+        return await self._steered(self._deliver(order))
+
+    async def _deliver(self, order: DeliveryInput) -> str:
+        await self._open(order)
+        while not self._is_over:
+            deadline = self._deadline()
+            if await self._until(
+                lambda: bool(self._news or self._undeliverable or self._is_over),
+                deadline and deadline.at,
+                _WORDS[deadline.concern] if deadline else "",
+            ):
+                await self._act_on_news()
+            elif deadline:
+                await self._act_on_deadline(deadline)
+        if not self._standing.state.ended:
+            await self._close()
+        return self._state
+
+    @property
+    def _is_over(self) -> bool:
+        """Nothing more will come, and nobody has anything left to do about it."""
+        return self._state.final and not self._news and not self._compensating
+
+    @property
+    def _compensating(self) -> bool:
+        return any(key.startswith("compensate/") for key in self._tasks.values())
+
+    # --- facts, as the shop and the carrier report them --------------------------------------
+
+    @workflow.signal
+    def order_approved(self, event: OrderApproved) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def order_dispatched(self, event: OrderDispatched) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def delivery_attempt_failed(self, event: DeliveryAttemptFailed) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def delivery_rescheduled(self, event: DeliveryRescheduled) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def order_delivered(self, event: OrderDelivered) -> None:
+        """Carriers may report one parcel twice; the first report counts."""
+        self._note(event)
+
+    @workflow.signal
+    def order_returned(self, event: OrderReturned) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def order_unavailable(self, event: OrderUnavailable) -> None:
+        self._note(event)
+
+    @workflow.signal
+    def order_cancelled(self, event: OrderCancelled) -> None:
+        self._note(event)
+
+    def _note(self, event: Milestone) -> None:
+        if event.event_id not in self._seen_events:
+            self._seen_events.add(event.event_id)
+            self._news.append(event)
+
+    # --- what follows from them --------------------------------------------------------------
+
+    async def _open(self, order: DeliveryInput) -> None:
+        """Record the order and confirm it; or, reopened by a late report, find it as it stood."""
+        opening = "order_placed" if order.placed else f"reopened/{workflow.info().run_id}"
+        step = self._step(
+            opening,
+            "placed, confirmed to the customer",
+            "the approval of the order",
+            at=order.placed.occurred_at if order.placed else None,
+        )
+        self._terms: DeliveryTerms = await self._do(
+            DeliveryActivities.open_delivery,
+            OrderPlacedStep(**step, order_id=order.order_id, placed=order.placed),
+            "record the order and confirm it to the customer",
+        )
+        self._clock = self._terms.clock
+        self._show(self._state, self._next_at())
+
+    async def _act_on_news(self) -> None:
+        if not self._news:
+            if self._undeliverable:
+                await self._ask_for_an_address()
+            return
+        news = self._news.pop(0)
+        if isinstance(news, DeliveryRescheduled):
+            await self._reschedule(news)
+            return
+        reached = REACHES[type(news)]
+        effect = effect_of(self._state, reached)
+        if effect is not Effect.ADVANCES:
+            await self._note_only(news, reached, effect)
+            return
+        self._terms = self._terms.model_copy(update={"state": reached})
+        match news:
+            case OrderApproved():
+                await self._approved(news)
+            case OrderDispatched():
+                await self._dispatched(news)
+            case DeliveryAttemptFailed():
+                await self._attempt_failed(news)
+            case OrderDelivered():
+                await self._delivered(news)
+            case OrderReturned() | OrderUnavailable() | OrderCancelled():
+                await self._compensate(news)
+
+    async def _approved(self, news: OrderApproved) -> None:
+        self._withdraw_task("approve")
+        step = self._milestone(news, "approved", "the dispatch of the order")
+        withdrawn = ("approve",) if "approval" in self._dealt_with else ()
+        await self._do(
+            DeliveryActivities.record_approved,
+            step.model_copy(update={"withdrawn": withdrawn}),
+            "order approved",
+        )
+
+    async def _dispatched(self, news: OrderDispatched) -> None:
+        self._expected_on = news.expected_on
+        step = self._milestone(news, "dispatched", "the carrier's delivery").model_copy(
+            update={"carrier": news.carrier, "tracking": news.tracking}
+        )
+        await self._do(
+            DeliveryActivities.record_dispatched, step, "order dispatched; tell the customer"
+        )
+
+    async def _attempt_failed(self, news: DeliveryAttemptFailed) -> None:
+        """The customer is told; the second failure in a row becomes a support case."""
+        self._failed_attempts += 1
+        step = self._milestone(news, "delivery attempt failed", "another attempt")
+        await self._do(
+            DeliveryActivities.record_attempt_failed, step, "attempt failed; tell the customer"
+        )
+        if self._failed_attempts == 2:
+            await self._open_case(news)
+
+    async def _delivered(self, news: OrderDelivered) -> None:
+        step = self._milestone(news, "delivered", ended=DeliveryState.DELIVERED)
+        self._show(DeliveryState.DELIVERED)
+        await self._do(
+            DeliveryActivities.record_delivered,
+            step.model_copy(update={"shortfalls": news.shortfalls}),
+            "order delivered; settle its promises and tell the customer",
+        )
+
+    async def _compensate(self, news: OrderReturned | OrderUnavailable | OrderCancelled) -> None:
+        """Nothing will arrive: refund, apology with an alternative, and a person to see to it."""
+        reached = self._state
+        due_at = max(self._now, news.occurred_at) + self._terms.policy.compensation_due
+        task = self._task(f"compensate/{reached}", TaskKind.COMPENSATE, Role.OPS, due_at)
+        step = self._milestone(
+            news, f"{reached}, the customer knows", "a person who sees to the compensation"
+        ).model_copy(
+            update={
+                "tasks": (task,),
+                "refund_minor": getattr(news, "refund_minor", None),
+                "alternative": getattr(news, "alternative", ""),
+                "reason": getattr(news, "reason", ""),
+            }
+        )
+        self._show(reached)
+        await self._do(
+            DeliveryActivities.record_compensated,
+            step,
+            f"order {reached}: refund, apology with an alternative, task for a person",
+        )
+
+    async def _reschedule(self, news: DeliveryRescheduled) -> None:
+        before = self._terms.promised_on
+        if self._state.final or before == news.promised_on:
+            await self._note_only(news, None, Effect.REPEATS)
+            return
+        self._terms = self._terms.model_copy(update={"promised_on": news.promised_on})
+        step = self._milestone(news, "rescheduled", "delivery by the new day").model_copy(
+            update={"promised_on": news.promised_on, "previously_promised_on": before}
+        )
+        await self._do(
+            DeliveryActivities.record_rescheduled, step, "new promised day; tell the customer"
+        )
+
+    async def _note_only(
+        self, news: Milestone, reached: DeliveryState | None, effect: Effect
+    ) -> None:
+        ended = self._state if self._state.final and not self._compensating else ""
+        step = self._milestone(
+            news, self._standing.step, self._standing.waiting_for, ended=ended
+        ).model_copy(update={"reached": reached, "effect": effect})
+        await self._do(DeliveryActivities.record_noted, step, f"noted: the report {effect}")
+
+    async def _close(self) -> None:
+        """The compensation is done: the order needs nobody any more."""
+        step = self._step("closed", f"{self._state}, compensated", ended=self._state)
+        await self._do(
+            DeliveryActivities.record_delivery_ended,
+            OrderStep(**step, order_id=self._order_id),
+            "a person has seen to the compensation",
+        )
+
+    # --- moments that come when nothing is heard ---------------------------------------------
+
+    async def _act_on_deadline(self, deadline: Deadline) -> None:
+        self._dealt_with.add(deadline.key)
+        match deadline.concern:
+            case Concern.APPROVAL_OVERDUE:
+                await self._ask_a_person(
+                    deadline, TaskKind.APPROVE_ORDER, "not approved yet", "the approval"
+                )
+            case Concern.CHASE:
+                await self._ask_a_person(
+                    deadline, TaskKind.CHASE_ORDER, "late, being chased", "news of the order"
+                )
+            case Concern.PROMISE_ENDANGERED | Concern.PROMISE_MISSED:
+                await self._tell_that_promise_slips(deadline)
+
+    async def _tell_that_promise_slips(self, deadline: Deadline) -> None:
+        assert self._terms.promised_on is not None
+        passed = deadline.concern is Concern.PROMISE_MISSED
+        words = "late, the customer knows" if passed else "at risk, the customer knows"
+        step = self._step(deadline.key, words, "news of the order", until=self._next_at())
+        self._show("late" if passed else "at risk")
+        await self._do(
+            DeliveryActivities.record_endangered,
+            PromiseEndangeredStep(
+                **step,
+                order_id=self._order_id,
+                promised_on=self._terms.promised_on,
+                passed=passed,
+            ),
+            "the promised day passed; tell the customer"
+            if passed
+            else "nothing says the promised day will be kept; tell the customer",
+        )
+
+    async def _ask_a_person(
+        self, deadline: Deadline, kind: TaskKind, words: str, waiting_for: str
+    ) -> None:
+        key = "approve" if kind is TaskKind.APPROVE_ORDER else deadline.key
+        due_at = self._now + self._terms.policy.compensation_due
+        task = self._task(key, kind, Role.OPS, due_at)
+        step = self._step(deadline.key, words, waiting_for, until=self._next_at())
+        await self._do(
+            DeliveryActivities.record_order_task,
+            OrderTaskStep(**step, order_id=self._order_id, task=task),
+            f"{words}: ask a person",
+        )
+
+    async def _ask_for_an_address(self) -> None:
+        """A message can't arrive: once, a person is asked to correct the address."""
+        self._undeliverable.clear()
+        if "address" in self._dealt_with or self._state.final:
+            return
+        self._dealt_with.add("address")
+        due_at = self._now + self._terms.policy.compensation_due
+        task = self._task("address", TaskKind.CORRECT_ADDRESS, Role.SUPPORT_AGENT, due_at)
+        step = self._step(
+            "address", self._standing.step, self._standing.waiting_for, until=self._next_at()
+        )
+        await self._do(
+            DeliveryActivities.record_order_task,
+            OrderTaskStep(**step, order_id=self._order_id, task=task),
+            "messages can't reach the customer: ask a person for an address",
+        )
+
+    async def _open_case(self, news: DeliveryAttemptFailed) -> None:
+        case_id = derived_id("case", self._order_id, news.event_id)
+        await workflow.start_child_workflow(
+            SupportCase.run,
+            CaseInput(
+                case_id=case_id,
+                customer_id=self._customer_id,
+                kind=CaseKind.FAILED_DELIVERY,
+                priority=Priority.HIGH,
+                opened_at=self._now,
+                event_id=news.event_id,
+                order_id=self._order_id,
+            ),
+            id=support_workflow_id(case_id),
+            task_queue=LIFECYCLE_QUEUE,
+            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+            parent_close_policy=ParentClosePolicy.ABANDON,
+            search_attributes=search_attributes(self._customer_id, ProcessKind.SUPPORT),
+            static_summary="Support case: a delivery failed twice",
+        )
+
+    # --- small words -------------------------------------------------------------------------
+
+    @property
+    def _state(self) -> DeliveryState:
+        return self._terms.state
+
+    def _deadline(self) -> Deadline | None:
+        return next_deadline(self._terms, self._dealt_with, self._expected_on)
+
+    def _next_at(self) -> datetime | None:
+        deadline = self._deadline()
+        return deadline.at if deadline else None
+
+    def _milestone(
+        self, news: Milestone, words: str, waiting_for: str = "", *, ended: str = ""
+    ) -> MilestoneStep:
+        step = self._step(
+            f"{news.event_id}",
+            words,
+            waiting_for,
+            until=None if ended else self._next_at(),
+            at=news.occurred_at,
+            ended=ended,
+        )
+        return MilestoneStep(
+            **step,
+            order_id=self._order_id,
+            event_id=news.event_id,
+            reached=REACHES.get(type(news)),
+            zone=self._terms.zone,
+        )
+
+
+_WORDS = {
+    Concern.APPROVAL_OVERDUE: "until the order should be approved",
+    Concern.PROMISE_ENDANGERED: "until the customer must be warned about the promised day",
+    Concern.PROMISE_MISSED: "until the promised day has passed",
+    Concern.CHASE: "until a person looks at the late order again",
+}

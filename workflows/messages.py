@@ -1,0 +1,39 @@
+"""The dispatch of messages: one process that never ends, around one activity that runs for long."""
+
+from temporalio import workflow
+
+from activities.messages import MessageActivities
+from domain.messages import DispatchInput
+from workflows.options import DISPATCH
+
+_ROUNDS = 200  # before it continues as new
+
+
+@workflow.defn
+class MessageDispatch:
+    """Runs as DISPATCH_WORKFLOW_ID on the messaging queue, where its activity runs too."""
+
+    @workflow.run
+    async def run(self, dispatch: DispatchInput) -> None:
+        counts = dispatch.so_far
+        for _ in range(_ROUNDS):
+            workflow.set_current_details(_in_words(dispatch.model_copy(update={"so_far": counts})))
+            round_ = await workflow.execute_activity_method(
+                MessageActivities.deliver_queued,
+                dispatch.round,
+                **DISPATCH,
+                summary="Deliver the messages that processes queued",
+            )
+            counts = counts.plus(round_)
+            if workflow.info().is_continue_as_new_suggested():
+                break
+        workflow.continue_as_new(dispatch.model_copy(update={"so_far": counts}))
+
+
+def _in_words(dispatch: DispatchInput) -> str:
+    so_far = dispatch.so_far
+    return (
+        f"Accepted by providers: {so_far.accepted}. Not sent, as nobody may: {so_far.suppressed}."
+        f" Held back: {so_far.held}. To be tried again: {so_far.retried}. Failed: {so_far.failed}."
+        f" Left behind and settled: {so_far.recovered}. Unknown: {so_far.unknown}."
+    )
