@@ -87,7 +87,7 @@ class Inbox:
         )
         return await self._read(
             lambda inbox: [
-                KeptText(*row[:5], datetime.fromisoformat(row[5]))
+                KeptText._make((*row[:5], datetime.fromisoformat(row[5])))
                 for row in inbox.execute(query, (before or 2**62, limit))
             ]
         )
@@ -150,7 +150,7 @@ class Inbox:
 
 
 def _kept(row: tuple[Any, ...]) -> KeptMail:
-    return KeptMail(*row[:6], datetime.fromisoformat(row[6]))
+    return KeptMail._make((*row[:6], datetime.fromisoformat(row[6])))
 
 
 def _opened(mail: KeptMail, raw: bytes) -> OpenedMail:

@@ -1,6 +1,6 @@
 """The edge to providers: what they are handed, how they answer, and where evidence is found."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -17,6 +17,7 @@ class OutgoingMessage(NamedTuple):
     text: str
     html: str | None = None
     unsubscribe_url: str = ""  # of marketing: one click, RFC 8058
+    still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us
 
 
 class Outcome(StrEnum):

@@ -32,6 +32,11 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 FALLBACK = "en"
 COMMON = ("name", "company", "reference", "unsubscribe_url", "survey_url")
 
+# All that a template and a context that don't fit can raise: one bad message stops no other.
+_FAULTS = (
+    *(TemplateError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
+    OSError,  # of the MJML parser
+)
 _LONGEST = 500_000
 _GAPS = re.compile(r"\n{3,}")
 _OPTIONS = mrml.RenderOptions(disable_comments=False, fonts={})  # no font is fetched from anywhere
@@ -79,7 +84,7 @@ class Renderer:
         wording = self._wording(template, locale)
         folder = f"{template}/{wording}"
         values: dict[str, Any] = {name: "" for name in COMMON}
-        values |= {name: _clean(value) for name, value in context.items()}
+        values |= {name: _clean(str(value)) for name, value in context.items()}
         try:
             values |= {
                 "company": self._company,
@@ -94,7 +99,7 @@ class Renderer:
             values["subject"] = subject
             text = self._fill(f"{folder}/body.txt", values)
             html = mrml.to_html(self._fill(f"{folder}/body.mjml", values), None, _OPTIONS).content
-        except (TemplateError, LookupError, ValueError, ArithmeticError, OSError) as problem:
+        except _FAULTS as problem:
             raise NotRendered(f"{folder}: {problem}") from problem
         return Rendered(wording, subject, text, html)
 

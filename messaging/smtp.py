@@ -9,6 +9,7 @@ import asyncio
 import re
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -72,20 +73,20 @@ class SmtpProvider:
             mail = compose_email(self._from, message)
         except BadAddress as problem:
             return Answer(Outcome.PERMANENT, str(problem), bad_address=True)
-        except ValueError as problem:
+        except (ValueError, LookupError, TypeError, AttributeError) as problem:
             return Answer(Outcome.PERMANENT, f"can't be written as a mail: {problem}")
         text = _LEADING_DOT.sub(b"..", mail) + b".\r\n"
         async with self._slots:
             # One that rested may have been closed meanwhile; nothing is lost but the try.
             while rested := self._take_rested():
-                answer = await self._converse(rested, recipient, text)
+                answer = await self._converse(rested, recipient, text, message.still_ours)
                 if answer is not None:
                     return answer
             try:
                 smtp = await self._connect()
             except (SMTPException, OSError, ValueError) as problem:
                 return _out_of_reach(str(problem))
-            answer = await self._converse(smtp, recipient, text)
+            answer = await self._converse(smtp, recipient, text, message.still_ours)
             return answer or _out_of_reach("it closes the connection at once")
 
     async def reachable(self) -> bool:
@@ -100,7 +101,9 @@ class SmtpProvider:
         while self._resting:
             await _leave(self._resting.popleft()[1])
 
-    async def _converse(self, smtp: SMTP, recipient: str, text: bytes) -> Answer | None:
+    async def _converse(
+        self, smtp: SMTP, recipient: str, text: bytes, still_ours: Callable[[], bool]
+    ) -> Answer | None:
         """Hand over one message. None when the connection turned out to be closed already."""
         stage = _Stage.SENDER
         try:
@@ -112,6 +115,9 @@ class SmtpProvider:
             protocol = smtp.protocol
             if begin.code != 354 or protocol is None:
                 raise SMTPResponseException(begin.code, begin.message)
+            if not still_ours():
+                smtp.close()
+                return Answer(Outcome.TRANSIENT, "held up for too long; not sent")
             stage = _Stage.TEXT
             protocol.write(text)
             end = await protocol.read_response(timeout=self._account.answer_timeout)

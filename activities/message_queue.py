@@ -1,0 +1,479 @@
+"""The queue of messages in PostgreSQL: each function is one statement or one short transaction.
+
+A message is `sending` while a dispatcher holds it. The claim is committed before a socket opens
+and carries a token; a late write with another token is refused. `sending` without a token means
+that nobody holds it and its outcome is unknown.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, cast
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.customers import Consent, ContactPoint, Customer, Simulation, Suppression
+from database.messages import Message
+from database.support import Case, StaffText
+from domain.clock import REAL_TIME, Clock
+from domain.contacts import ConsentState
+from domain.messages import Channel, MessageClass, MessageState
+from domain.support import CaseKind, CaseState
+
+_messages = cast(sa.Table, Message.__table__)
+_FIRST = (
+    MessageClass.TRANSACTIONAL,
+    MessageClass.SERVICE,
+    MessageClass.STAFF,
+    MessageClass.MARKETING,
+)
+
+# States are written out in the statements: only so can the planner use the partial indexes.
+_DUE = (
+    sa.select(
+        *(
+            getattr(_messages.c, name)
+            for name in (
+                *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
+                *("context", "text_id", "attempts", "queued_at"),
+            )
+        )
+    )
+    .where(
+        sa.text("messages.state IN ('queued','held')"),
+        _messages.c.not_before <= sa.func.now(),
+        sa.cast(_messages.c.channel, sa.Text) == sa.any_(sa.bindparam("channels")),
+    )
+    .order_by(
+        sa.case(
+            {cls.value: rank for rank, cls in enumerate(_FIRST)}, value=_messages.c.message_class
+        ),
+        _messages.c.not_before,
+    )
+    .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+
+
+def _given(**columns: Any) -> Any:
+    """Rows handed over as one JSON parameter: the statement is the same for any number of them."""
+    rows = sa.func.json_to_recordset(sa.bindparam("rows", type_=sa.JSON))
+    typed = [sa.column(name, kind) for name, kind in columns.items()]
+    return rows.table_valued(*typed, name="given").render_derived(with_types=True)
+
+
+def _any_of(values: list[Any], kind: Any) -> Any:
+    """As one array parameter, so that the statement is the same for any number of values."""
+    return sa.any_(sa.cast(values, sa.ARRAY(kind)))
+
+
+def _after(seconds: Any) -> Any:
+    return sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+_decided = _given(
+    id=sa.Uuid,
+    state=sa.Text,
+    decision=JSONB,
+    delay=sa.Float,
+    token=sa.Text,
+    attempts=sa.Integer,
+    address=sa.Text,
+    locale=sa.Text,
+    message_id=sa.Text,
+    subject=sa.Text,
+    text=sa.Text,
+    html=sa.Text,
+    answer=sa.Text,
+)
+_DECIDE = (
+    sa.update(_messages)
+    .where(_messages.c.id == _decided.c.id)
+    .values(
+        state=_decided.c.state,
+        decision=_decided.c.decision,
+        not_before=_after(_decided.c.delay),
+        claimed_by=_decided.c.token,
+        claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
+        attempts=_decided.c.attempts,
+        address=_decided.c.address,
+        locale=_decided.c.locale,
+        message_id=_decided.c.message_id,
+        subject=_decided.c.subject,
+        text=_decided.c.text,
+        html=_decided.c.html,
+        provider_answer=_decided.c.answer,
+    )
+)
+
+_settled = _given(
+    id=sa.Uuid,
+    token=sa.Text,
+    state=sa.Text,
+    delay=sa.Float,
+    accepted_at=sa.DateTime(timezone=True),
+    told_at=sa.DateTime(timezone=True),
+    provider=sa.Text,
+    answer=sa.Text,
+    uncounted=sa.Integer,
+    possible_duplicate=sa.Boolean,
+)
+_SETTLE = (
+    sa.update(_messages)
+    .where(
+        _messages.c.id == _settled.c.id,
+        sa.text("messages.state = 'sending'"),
+        _messages.c.claimed_by.is_not_distinct_from(_settled.c.token),
+    )
+    .values(
+        state=_settled.c.state,
+        not_before=_after(_settled.c.delay),
+        claimed_by=None,
+        accepted_at=_settled.c.accepted_at,
+        told_at=_settled.c.told_at,
+        provider=_settled.c.provider,
+        provider_answer=_settled.c.answer,
+        attempts=_messages.c.attempts - _settled.c.uncounted,
+        possible_duplicate=_messages.c.possible_duplicate | _settled.c.possible_duplicate,
+    )
+    .returning(_messages.c.state)
+)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What is written about a message that was `sending`; `token` None: nobody held it."""
+
+    id: UUID
+    token: str | None
+    state: MessageState
+    answer: str
+    delay: float = 0.0  # seconds until the next look at it
+    provider: str | None = None
+    accepted_at: datetime | None = None
+    told_at: datetime | None = None
+    uncounted: int = 0  # attempts that were none
+    possible_duplicate: bool = False
+    suppress: tuple[Channel, str] | None = None  # an address that takes no mail
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "id": str(self.id),
+            "token": self.token,
+            "state": self.state,
+            "delay": self.delay,
+            "accepted_at": self.accepted_at.isoformat() if self.accepted_at else None,
+            "told_at": self.told_at.isoformat() if self.told_at else None,
+            "provider": self.provider,
+            "answer": self.answer,
+            "uncounted": self.uncounted,
+            "possible_duplicate": self.possible_duplicate,
+        }
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The customer a message goes to, as known in the transaction of its claim."""
+
+    name: str
+    reference: str
+    locale: str
+    zone: str
+    clock: Clock
+    consents: Mapping[str, ConsentState]
+    open_recovery_cases: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the decisions about a batch need, read in bulk."""
+
+    readers: Mapping[UUID, Reader]
+    addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
+    suppressed: Mapping[tuple[Channel, str], str]
+    texts: Mapping[UUID, str] = field(default_factory=dict)
+
+
+async def lock_due(
+    session: AsyncSession, channels: Collection[Channel], most: int
+) -> Sequence[Any]:
+    """The next messages, the urgent classes first; those another dispatcher looks at are left."""
+    found = await session.execute(_DUE, {"channels": [str(c) for c in channels], "most": most})
+    return found.all()
+
+
+async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
+    """All that the decisions about a batch need, with the customers locked first.
+
+    Whoever withdraws a consent under a lock on the customer's row (FOR UPDATE, or an UPDATE of it)
+    is either seen here, or waits until the claims of this transaction are committed.
+    """
+    ids = sorted({row.customer_id for row in due if row.customer_id is not None})
+    customers = await _lock_customers(session, ids) if ids else []
+    consents = await _consents(session, ids) if ids else {}
+    addresses = await _addresses(session, ids) if ids else {}
+    selling = [row.customer_id for row in due if row.message_class is MessageClass.MARKETING]
+    recoveries = await _open_recovery_cases(session, selling) if selling else {}
+    wanted = [address for address, _ in addresses.values()]
+    wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
+    text_ids = [row.text_id for row in due if row.text_id is not None]
+    return Facts(
+        readers={
+            row.id: Reader(
+                name=row.name,
+                reference=row.reference,
+                locale=row.locale,
+                zone=row.zone,
+                clock=clock_of(row),
+                consents=consents.get(row.id, {}),
+                open_recovery_cases=recoveries.get(row.id, 0),
+            )
+            for row in customers
+        },
+        addresses=addresses,
+        suppressed=await _suppressed(session, wanted) if wanted else {},
+        texts=await _texts(session, text_ids) if text_ids else {},
+    )
+
+
+async def write_decisions(session: AsyncSession, rows: list[dict[str, Any]]) -> None:
+    await session.execute(_DECIDE, {"rows": rows})
+
+
+async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> list[MessageState]:
+    """The states that were written; a message somebody else took over meanwhile is not among them.
+
+    Addresses that take no mail are suppressed in the same transaction.
+    """
+    found = await session.execute(_SETTLE, {"rows": [s.row() for s in settlements]})
+    states = [MessageState(state) for state in found.scalars()]
+    dead = {s.suppress: s.answer for s in settlements if s.suppress}
+    if dead:
+        await session.execute(
+            insert(Suppression)
+            .values(
+                [
+                    {"channel": channel, "address": address.lower(), "reason": f"bounced: {why}"}
+                    for (channel, address), why in dead.items()
+                ]
+            )
+            .on_conflict_do_nothing()
+        )
+    return states
+
+
+async def renew_claims(session: AsyncSession, claims: Mapping[UUID, str]) -> None:
+    """We are alive and still about to send these."""
+    await session.execute(
+        sa.update(_messages)
+        .where(
+            _messages.c.id == _any_of(list(claims), sa.Uuid),
+            _messages.c.claimed_by == _any_of(list(set(claims.values())), sa.Text),
+            sa.text("messages.state = 'sending'"),
+        )
+        .values(claimed_at=sa.func.now())
+    )
+
+
+async def release_claims(session: AsyncSession, tokens: Collection[str]) -> None:
+    """Claims we can't know to have been committed: nothing was sent under them."""
+    await session.execute(
+        sa.update(_messages)
+        .where(
+            sa.text("messages.state = 'sending'"),
+            _messages.c.claimed_by == _any_of(list(tokens), sa.Text),
+        )
+        .values(state=MessageState.QUEUED, claimed_by=None, attempts=_messages.c.attempts - 1)
+    )
+
+
+async def disown_expired(
+    session: AsyncSession, lease: timedelta, grace: timedelta, ours: Collection[UUID]
+) -> int:
+    """Take messages from dispatchers that have not renewed their claims; how many."""
+    found = await session.execute(
+        sa.update(_messages)
+        .where(
+            sa.text("messages.state = 'sending'"),
+            _messages.c.claimed_by.is_not(None),
+            _messages.c.claimed_at < sa.func.now() - lease,
+            _messages.c.id != sa.all_(sa.cast(list(ours), sa.ARRAY(sa.Uuid))),
+        )
+        .values(claimed_by=None, not_before=sa.func.now() + grace)
+        .returning(_messages.c.id)
+    )
+    return len(found.all())
+
+
+async def lock_disowned(
+    session: AsyncSession, channels: Collection[Channel], most: int
+) -> Sequence[Any]:
+    """Messages that nobody holds and whose outcome is due to be found out."""
+    found = await session.execute(
+        sa.select(
+            _messages.c.id,
+            _messages.c.message_id,
+            _messages.c.message_class,
+            _messages.c.channel,
+            _messages.c.claimed_at,
+            sa.func.now().label("now"),
+            *_SIMULATION,
+        )
+        .outerjoin(Customer, Customer.id == _messages.c.customer_id)
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .where(
+            sa.text("messages.state = 'sending'"),
+            _messages.c.claimed_by.is_(None),
+            _messages.c.not_before <= sa.func.now(),
+            sa.cast(_messages.c.channel, sa.Text) == _any_of([str(c) for c in channels], sa.Text),
+        )
+        .order_by(_messages.c.not_before)
+        .limit(most)
+        .with_for_update(skip_locked=True, of=_messages)
+    )
+    return found.all()
+
+
+async def postpone_disowned(
+    session: AsyncSession, channels: Collection[Channel], by: timedelta
+) -> None:
+    """Nothing can be found out about them now."""
+    await session.execute(
+        sa.update(_messages)
+        .where(
+            sa.text("messages.state = 'sending'"),
+            _messages.c.claimed_by.is_(None),
+            _messages.c.not_before <= sa.func.now(),
+            sa.cast(_messages.c.channel, sa.Text) == _any_of([str(c) for c in channels], sa.Text),
+        )
+        .values(not_before=sa.func.now() + by)
+    )
+
+
+async def read_untold(session: AsyncSession, most: int) -> Sequence[Any]:
+    """Messages that will not arrive, of whose fate their process has not heard."""
+    found = await session.execute(
+        sa.select(_messages.c.id, _messages.c.key, _messages.c.workflow_id, _messages.c.state)
+        .where(
+            sa.text("messages.state IN ('failed','bounced','suppressed')"),
+            _messages.c.process_told_at.is_(None),
+        )
+        .order_by(_messages.c.id)
+        .limit(most)
+    )
+    return found.all()
+
+
+async def note_told(session: AsyncSession, ids: Collection[UUID]) -> None:
+    await session.execute(
+        sa.update(_messages)
+        .where(_messages.c.id == _any_of(list(ids), sa.Uuid))
+        .values(process_told_at=sa.func.now())
+    )
+
+
+_SIMULATION = (Simulation.machine_origin, Simulation.business_origin, Simulation.speed)
+
+
+def clock_of(row: Any) -> Clock:
+    """Of a row with the columns of a simulation, or with none."""
+    if row.speed is None:
+        return REAL_TIME
+    return Clock(
+        machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
+    )
+
+
+async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[Any]:
+    found = await session.execute(
+        sa.select(
+            Customer.id,
+            Customer.name,
+            Customer.reference,
+            Customer.locale,
+            Customer.zone,
+            *_SIMULATION,
+        )
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .where(Customer.id.in_(ids))
+        .order_by(Customer.id)
+        .with_for_update(read=True, of=Customer)
+    )
+    return found.all()
+
+
+async def _consents(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[str, ConsentState]]:
+    found = await session.execute(
+        sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
+        .distinct(Consent.customer_id, Consent.channel, Consent.purpose)
+        .where(Consent.customer_id.in_(ids))
+        .order_by(
+            Consent.customer_id,
+            Consent.channel,
+            Consent.purpose,
+            Consent.occurred_at.desc(),
+            Consent.recorded_at.desc(),
+            Consent.id.desc(),
+        )
+    )
+    consents: dict[UUID, dict[str, ConsentState]] = {}
+    for row in found:
+        consents.setdefault(row.customer_id, {})[f"{row.channel}/{row.purpose}"] = row.state
+    return consents
+
+
+async def _addresses(
+    session: AsyncSession, ids: list[UUID]
+) -> dict[tuple[UUID, Channel], tuple[str, str | None]]:
+    found = await session.execute(
+        sa.select(
+            ContactPoint.customer_id,
+            ContactPoint.channel,
+            ContactPoint.address,
+            ContactPoint.locale,
+        )
+        .distinct(ContactPoint.customer_id, ContactPoint.channel)
+        .where(ContactPoint.customer_id.in_(ids), ContactPoint.retired_at.is_(None))
+        .order_by(
+            ContactPoint.customer_id,
+            ContactPoint.channel,
+            ContactPoint.recorded_at.desc(),
+            ContactPoint.id.desc(),
+        )
+    )
+    return {(row.customer_id, row.channel): (row.address, row.locale) for row in found}
+
+
+async def _suppressed(
+    session: AsyncSession, addresses: Collection[str]
+) -> dict[tuple[Channel, str], str]:
+    found = await session.execute(
+        sa.select(Suppression.channel, Suppression.address, Suppression.reason).where(
+            Suppression.address.in_({address.lower() for address in addresses}),
+            Suppression.lifted_at.is_(None),
+        )
+    )
+    return {(row.channel, row.address): row.reason for row in found}
+
+
+async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:
+    found = await session.execute(
+        sa.select(Case.customer_id, sa.func.count().label("open"))
+        .where(
+            Case.customer_id.in_(ids),
+            Case.kind == CaseKind.RECOVERY,
+            Case.state != CaseState.CLOSED,
+        )
+        .group_by(Case.customer_id)
+    )
+    return {row.customer_id: row.open for row in found}
+
+
+async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:
+    found = await session.execute(
+        sa.select(StaffText.id, StaffText.text).where(StaffText.id.in_(ids))
+    )
+    return {row.id: row.text for row in found}
