@@ -48,9 +48,8 @@ class FollowUpActivities:
                 already_answered=spoken is not None,
             )
             asks = step.asks and spoken is None
-            opened = step.on_clock(
-                clock, until=survey_at(terms.policy, step.about, step.since) if asks else None
-            )
+            ask_at = survey_at(terms.policy, step.about, step.since) if asks else None
+            opened = step.on_clock(clock).with_timer(ask_at, clock)
             await begin_step(session, opened, "follow_up_started", {"about": step.about})
             return terms
 

@@ -34,8 +34,8 @@ class RetentionActivities:
             terms = RetentionTerms(
                 clock=clock, policy=cast(RetentionPolicy, policy), policy_version=version
             )
-            until = clock.business(step.at) + terms.policy.answer_within
-            opened = step.on_clock(clock, until=until)
+            opened = step.on_clock(clock)
+            opened = opened.with_timer(opened.at + terms.policy.answer_within, clock)
             if await begin_step(session, opened, "retention_started", {"cause": step.cause}):
                 await queue_message(
                     session, opened, MessageRequest(template=Template.RETENTION_CHECK_IN)

@@ -90,22 +90,19 @@ class Step(Payload):
     at: datetime  # business time at which the step was decided, or the reported moment of a fact
     standing: Standing
 
-    def on_clock(self, clock: Clock, *, until: datetime | None = None) -> Self:
-        """A first step, taken before the process knew its customer's clock, put on that clock.
-
-        `at` was the machine's time; `until` is the moment (business time) the process waits for.
-        """
+    def with_timer(self, until: datetime | None, clock: Clock) -> Self:
+        """A first step, standing before a timer that only its activity could know."""
         standing = self.standing.model_copy(
             update={
                 "next_timer_at": until,
                 "next_timer_machine_at": None if until is None else clock.machine(until),
             }
         )
-        return self.model_copy(update={"at": clock.business(self.at), "standing": standing})
+        return self.model_copy(update={"standing": standing})
 
-    def with_timer(self, until: datetime | None, clock: Clock) -> Self:
-        """A first step that reports a fact of known business time, standing before a timer."""
-        return self.on_clock(clock, until=until).model_copy(update={"at": self.at})
+    def on_clock(self, clock: Clock) -> Self:
+        """A first step taken at the machine's time, put on the clock the process now knows."""
+        return self.model_copy(update={"at": clock.business(self.at)})
 
     @property
     def phase(self) -> Phase:
