@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr | None = None
     smtp_starttls: bool = False
+    company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
     staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
 import temporal_runtime
@@ -15,15 +16,24 @@ from activities.delivery import DeliveryActivities
 from activities.follow_up import FollowUpActivities
 from activities.lifecycle import LifecycleActivities
 from activities.marketing import MarketingActivities
+from activities.messages import MessageActivities
 from activities.processes import ProcessActivities
 from activities.retention import RetentionActivities
 from activities.support import SupportActivities
-from database.base import Sessions
-from domain.processes import LIFECYCLE_QUEUE
+from database.base import Sessions, connect
+from database.inbox import Inbox
+from domain.messages import DISPATCH_WORKFLOW_ID, Channel, DispatchInput
+from domain.processes import LIFECYCLE_QUEUE, MESSAGING_QUEUE
+from messaging.links import Links
+from messaging.render import Renderer
+from messaging.sms import LocalSms
+from messaging.smtp import SmtpAccount, SmtpProvider
+from settings import Settings
 from workflows.delivery import OrderDelivery
 from workflows.follow_up import FollowUp
 from workflows.lifecycle import CustomerLifecycle
 from workflows.marketing import MarketingContact
+from workflows.messages import MessageDispatch
 from workflows.retention import RetentionOutreach
 from workflows.support import SupportCase
 
@@ -36,20 +46,23 @@ LIFECYCLE_WORKFLOWS: Sequence[type] = [
     RetentionOutreach,
 ]
 
+MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch]
+_GRACE = timedelta(seconds=5)
+
 
 def lifecycle_activities(sessions: Sessions, client: Client) -> list[Callable[..., Any]]:
     return [
-        *_methods(ProcessActivities(sessions, client)),
-        *_methods(LifecycleActivities(sessions, client)),
-        *_methods(MarketingActivities(sessions, client)),
-        *_methods(DeliveryActivities(sessions, client)),
-        *_methods(SupportActivities(sessions, client)),
-        *_methods(FollowUpActivities(sessions, client)),
-        *_methods(RetentionActivities(sessions, client)),
+        *activities_of(ProcessActivities(sessions, client)),
+        *activities_of(LifecycleActivities(sessions, client)),
+        *activities_of(MarketingActivities(sessions, client)),
+        *activities_of(DeliveryActivities(sessions, client)),
+        *activities_of(SupportActivities(sessions, client)),
+        *activities_of(FollowUpActivities(sessions, client)),
+        *activities_of(RetentionActivities(sessions, client)),
     ]
 
 
-def _methods(activities: object) -> list[Callable[..., Any]]:
+def activities_of(activities: object) -> list[Callable[..., Any]]:
     """Every activity of a class, so that none is forgotten."""
     found = (getattr(activities, name) for name in vars(type(activities)))
     return [one for one in found if hasattr(one, "__temporal_activity_definition")]
@@ -67,5 +80,136 @@ def lifecycle_worker(client: Client, sessions: Sessions) -> Worker:
         max_concurrent_workflow_tasks=100,
         max_concurrent_local_activities=30,
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(maximum=20),
-        graceful_shutdown_timeout=timedelta(seconds=5),
+        graceful_shutdown_timeout=_GRACE,
     )
+
+
+def messaging_worker(client: Client, activities: MessageActivities) -> Worker:
+    """The dispatcher of messages, on the queue `messaging`."""
+    return Worker(
+        client,
+        task_queue=MESSAGING_QUEUE,
+        workflows=MESSAGING_WORKFLOWS,
+        activities=activities_of(activities),
+        workflow_runner=temporal_runtime.workflow_runner(),
+        graceful_shutdown_timeout=_GRACE,
+    )
+
+
+async def start_dispatch(client: Client) -> None:
+    """There is one dispatcher; starting it again changes nothing."""
+    await client.start_workflow(
+        MessageDispatch.run,
+        DispatchInput(),
+        id=DISPATCH_WORKFLOW_ID,
+        task_queue=MESSAGING_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary="Delivers the messages that processes queue",
+    )
+
+
+def message_activities(settings: Settings, client: Client, sessions: Sessions) -> MessageActivities:
+    """E-mail by SMTP and text messages; both to the local inbox unless settings say otherwise."""
+    local = not settings.smtp_host
+    password = settings.smtp_password
+    smtp = SmtpProvider(
+        SmtpAccount(
+            host=settings.smtp_host or "127.0.0.1",
+            port=settings.smtp_port,
+            mail_from=settings.mail_from,
+            username=settings.smtp_username,
+            password=password.get_secret_value() if password else "",
+            starttls=settings.smtp_starttls,
+        )
+    )
+    inbox = Inbox(settings.inbox)
+    key = settings.signing_key_path.read_text().strip().encode()
+    return MessageActivities(
+        sessions=sessions,
+        client=client,
+        providers={Channel.EMAIL: smtp, Channel.SMS: LocalSms(settings.inbox)},
+        renderer=Renderer(settings.company),
+        links=Links(settings.links_base, key, settings.mail_domain),
+        # Only the local inbox can be asked what it has really taken.
+        evidence={Channel.EMAIL: inbox, Channel.SMS: inbox} if local else {Channel.SMS: inbox},
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Work until told to stop (SIGTERM, SIGINT); then finish what is under way."""
+    client = await _reach_temporal(settings)
+    if settings.database_url is None:
+        raise SystemExit("set CRM_DATABASE_URL, or start everything with `make up`")
+    sessions = connect(settings.database_url.get_secret_value(), settings.database_pool_size)
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    workers = [
+        lifecycle_worker(client, sessions),
+        messaging_worker(client, message_activities(settings, client, sessions)),
+    ]
+    async with contextlib.AsyncExitStack() as running:
+        for worker in workers:
+            await running.enter_async_context(worker)
+        await start_dispatch(client)
+        if settings.ready_file is not None:
+            settings.ready_file.touch()
+        logging.getLogger(__name__).info("polling")
+        await stopping.wait()
+    await sessions.kw["bind"].dispose()
+
+
+async def _reach_temporal(settings: Settings) -> Client:
+    """Connect; while the server is away try again, since it may start after us."""
+    key = settings.temporal_api_key
+    address = settings.temporal_address or f"127.0.0.1:{settings.temporal_port}"
+    while True:
+        try:
+            return await temporal_runtime.connect(
+                address,
+                settings.temporal_namespace,
+                api_key=key.get_secret_value() if key else None,
+                tls=settings.temporal_tls,
+                tls_files={
+                    "ca": settings.temporal_tls_ca_file,
+                    "cert": settings.temporal_tls_cert_file,
+                    "key": settings.temporal_tls_key_file,
+                },
+            )
+        except RuntimeError as problem:
+            logging.getLogger(__name__).warning("Temporal at %s: %s", address, problem)
+            await asyncio.sleep(1)
+
+
+class _Rarely(logging.Filter):
+    """Lets a kind of line through ten times a minute: an outage must not fill the disk."""
+
+    def __init__(self, most: int = 10) -> None:
+        super().__init__()
+        self._most = most
+        self._minute = 0
+        self._seen: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        minute = int(record.created // 60)
+        if minute != self._minute:
+            self._minute, self._seen = minute, {}
+        kind = f"{record.name}:{record.lineno}"
+        self._seen[kind] = self._seen.get(kind, 0) + 1
+        return self._seen[kind] <= self._most
+
+
+def main() -> None:
+    settings = Settings.from_environment()
+    handler = logging.StreamHandler()
+    handler.addFilter(_Rarely())
+    logging.basicConfig(
+        level=settings.log_level,
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        handlers=[handler],
+    )
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -55,7 +55,12 @@ def connect(url: str, pool_size: int = 10) -> Sessions:
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_async_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_recycle=1800
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        hide_parameters=True,  # they hold names and addresses, and errors end up in logs
     )
     return async_sessionmaker(engine, expire_on_commit=False)
 
