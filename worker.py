@@ -3,6 +3,10 @@
 Start it with `python worker.py`; `crm.py up` does.
 """
 
+import asyncio
+import contextlib
+import logging
+import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
