@@ -144,7 +144,8 @@ async def run(settings: Settings) -> None:
     client = await _reach_temporal(settings)
     if settings.database_url is None:
         raise SystemExit("set CRM_DATABASE_URL, or start everything with `make up`")
-    sessions = connect(settings.database_url.get_secret_value(), settings.database_pool_size)
+    url = settings.database_url.get_secret_value()
+    sessions = connect(url, settings.database_pool_size, ping=False)
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -12,10 +12,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities.steps import (
     begin_step,
-    clock_of,
-    current_policy,
     open_task,
     queue_message,
+    surroundings_of,
     withdraw_tasks,
 )
 from database.base import Sessions
@@ -52,8 +51,8 @@ class DeliveryActivities:
         Answers with the terms: the customer's clock, the policy in force, the order as it stands.
         """
         async with self.sessions.begin() as session:
-            clock, zone = await clock_of(session, step.customer_id)
-            policy, version = await current_policy(session, PolicyKind.DELIVERY)
+            around = await surroundings_of(session, step.customer_id, PolicyKind.DELIVERY)
+            clock, zone, policy, version = around
             terms = DeliveryTerms(
                 clock=clock, zone=zone, policy=cast(DeliveryPolicy, policy), policy_version=version
             )
@@ -261,20 +260,27 @@ def _facts(step: MilestoneStep) -> dict[str, Any]:
 
 
 async def _order(session: AsyncSession, step: OrderStep) -> Order:
-    order = await session.get(Order, step.order_id, with_for_update=True)
+    """The order under a row lock."""
+    return _found(await session.get(Order, step.order_id, with_for_update=True), step)
+
+
+async def _move(session: AsyncSession, step: MilestoneStep, **values: Any) -> Order:
+    """Bring the order to the state the milestone reached; answers with the order as it is then."""
+    assert step.reached is not None
+    moved = (
+        sa.update(Order)
+        .where(Order.id == step.order_id)
+        .values(state=step.reached, **values)
+        .returning(Order)
+    )
+    return _found((await session.scalars(moved)).one_or_none(), step)
+
+
+def _found(order: Order | None, step: OrderStep) -> Order:
     if order is None:
         raise ApplicationError(
             f"no order {step.order_id}", type=Refusal.UNKNOWN_ORDER, non_retryable=True
         )
-    return order
-
-
-async def _move(session: AsyncSession, step: MilestoneStep, **dates: Any) -> Order:
-    order = await _order(session, step)
-    assert step.reached is not None
-    order.state = step.reached
-    for name, value in dates.items():
-        setattr(order, name, value)
     return order
 
 

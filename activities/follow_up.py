@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.processes import report_end
-from activities.steps import begin_step, clock_of, current_policy, queue_message
+from activities.steps import begin_step, queue_message, surroundings_of
 from database.base import Sessions
 from database.feedback import Feedback, Survey
 from domain.follow_up import (
@@ -35,8 +35,8 @@ class FollowUpActivities:
     async def open_follow_up(self, step: FollowUpOpenedStep) -> FollowUpTerms:
         """The follow-up begins; says whether the customer has spoken about it already."""
         async with self.sessions.begin() as session:
-            clock, _ = await clock_of(session, step.customer_id)
-            policy, version = await current_policy(session, PolicyKind.FOLLOW_UP)
+            around = await surroundings_of(session, step.customer_id, PolicyKind.FOLLOW_UP)
+            clock, _, policy, version = around
             about = Feedback.order_id if step.about == "order" else Feedback.case_id
             spoken = await session.scalar(
                 sa.select(Feedback.id).where(about == step.about_id).limit(1)

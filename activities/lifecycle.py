@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.steps import begin_step, clock_of, current_policy, open_task
+from activities.steps import begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions
 from database.customers import Consent
 from database.processes import Lifecycle, ProcessRow
@@ -89,7 +89,7 @@ async def _move(session: AsyncSession, step: LifecycleStep, stage: Stage) -> Non
 
 async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> None:
     assert step.need is not None
-    policy, _ = await current_policy(session, PolicyKind.FOLLOW_UP)
+    policy = await current_policy(session, PolicyKind.FOLLOW_UP)
     due_at = step.at + cast(FollowUpPolicy, policy).opportunity_due
     task = TaskRequest(
         key=f"need/{step.need.need_id}",
@@ -101,8 +101,8 @@ async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> No
 
 
 async def _terms(session: AsyncSession, step: LifecycleStep) -> LifecycleTerms:
-    clock, _ = await clock_of(session, step.customer_id)
-    policy, version = await current_policy(session, PolicyKind.RETENTION)
+    around = await surroundings_of(session, step.customer_id, PolicyKind.RETENTION)
+    clock, _, policy, version = around
     contacts = await session.scalar(
         sa.select(sa.func.count()).where(
             ProcessRow.customer_id == step.customer_id, ProcessRow.kind == ProcessKind.MARKETING

@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.processes import report_end
-from activities.steps import begin_step, clock_of, current_policy, open_task, queue_message
+from activities.steps import begin_step, open_task, queue_message, surroundings_of
 from database.base import Sessions
 from domain.marketing import (
     MarketingEndStep,
@@ -30,8 +30,8 @@ class MarketingActivities:
     async def open_marketing(self, step: Step) -> MarketingTerms:
         """The contact begins; answers with the customer's clock and the policy in force."""
         async with self.sessions.begin() as session:
-            clock, _ = await clock_of(session, step.customer_id)
-            policy, version = await current_policy(session, PolicyKind.MARKETING)
+            around = await surroundings_of(session, step.customer_id, PolicyKind.MARKETING)
+            clock, _, policy, version = around
             await begin_step(session, step.on_clock(clock), "marketing_started")
             return MarketingTerms(
                 clock=clock, policy=cast(MarketingPolicy, policy), policy_version=version

@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.processes import report_end
-from activities.steps import begin_step, clock_of, current_policy, open_task, queue_message
+from activities.steps import begin_step, open_task, queue_message, surroundings_of
 from database.base import Sessions
 from domain.messages import MessageRequest, Template
 from domain.policies import PolicyKind, RetentionPolicy
@@ -29,8 +29,8 @@ class RetentionActivities:
     async def open_retention(self, step: RetentionStep) -> RetentionTerms:
         """The save play begins with a check-in message; answers with the terms."""
         async with self.sessions.begin() as session:
-            clock, _ = await clock_of(session, step.customer_id)
-            policy, version = await current_policy(session, PolicyKind.RETENTION)
+            around = await surroundings_of(session, step.customer_id, PolicyKind.RETENTION)
+            clock, _, policy, version = around
             terms = RetentionTerms(
                 clock=clock, policy=cast(RetentionPolicy, policy), policy_version=version
             )

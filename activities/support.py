@@ -13,10 +13,9 @@ from temporalio.client import Client
 from activities.processes import report_end
 from activities.steps import (
     begin_step,
-    clock_of,
-    current_policy,
     open_task,
     queue_message,
+    surroundings_of,
     withdraw_tasks,
 )
 from database.base import Sessions
@@ -55,8 +54,8 @@ class SupportActivities:
         """
         opened = step.opened
         async with self.sessions.begin() as session:
-            clock, _ = await clock_of(session, step.customer_id)
-            policy, version = await current_policy(session, PolicyKind.SUPPORT)
+            around = await surroundings_of(session, step.customer_id, PolicyKind.SUPPORT)
+            clock, _, policy, version = around
             terms = CaseTerms(
                 clock=clock, policy=cast(SupportPolicy, policy), policy_version=version
             )

@@ -50,15 +50,19 @@ def customer_key(**options: Any) -> Any:
     return mapped_column(sa.ForeignKey("customers.id"), **options)
 
 
-def connect(url: str, pool_size: int = 10) -> Sessions:
-    """Sessions on `url`; a plain postgresql:// address gets the psycopg driver."""
+def connect(url: str, pool_size: int = 10, *, ping: bool = True) -> Sessions:
+    """Sessions on `url`; a plain postgresql:// address gets the psycopg driver.
+
+    `ping` tests a pooled connection before each use. Whoever retries anyway can do without: after
+    a restart of PostgreSQL one use fails, and the pool is made anew.
+    """
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
+        pool_pre_ping=ping,
         pool_recycle=1800,
         hide_parameters=True,  # they hold names and addresses, and errors end up in logs
     )

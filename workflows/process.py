@@ -159,6 +159,7 @@ class Process:
             state=state or (ProcessState.COMPLETED if ended else ProcessState.RUNNING),
             outcome=ended,
             allowed=() if ended else self._allowed(),
+            tasks_open=bool(self._tasks),
         )
         next_words = f"\n\nnext: {until:%Y-%m-%d %H:%M} UTC" if until else ""
         workflow.set_current_details(f"**{step}**\n\n{waiting_for}{next_words}")
