@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
@@ -34,13 +34,15 @@ class LifecycleActivities:
         Marketing and retention start only with consent: the answer says so, or why not.
         """
         async with self.sessions.begin() as session:
+            terms = await _terms(session, step) if step.opens else None
+            if terms is not None:
+                step = step.with_timer(step.standing.next_timer_at, terms.clock)
             allowed, because = await _may_start(session, step)
             facts = {**step.facts, **({"not_started": because} if not allowed else {})}
             if await begin_step(session, step, step.fact, facts):
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
                 if step.need is not None:
                     await _ask_for_opportunity(session, step)
-            terms = await _terms(session, step) if step.opens else None
         for workflow_id in step.tell:
             await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
         return FactRecorded(allowed=allowed, because=because, terms=terms)
@@ -52,7 +54,7 @@ async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, 
     newest = (
         sa.select(Consent.state)
         .where(Consent.customer_id == step.customer_id, Consent.purpose == Purpose.MARKETING)
-        .distinct(Consent.channel)
+        .ext(distinct_on(Consent.channel))
         .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
     )
     states = (await session.scalars(newest)).all()

@@ -157,7 +157,9 @@ class SupportActivities:
     async def record_case_reopened(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "case_reopened", {"by": step.by}):
-                await _move(session, step, reopened=Case.reopened + 1, resolved_at=None)
+                await _move(
+                    session, step, reopened=Case.reopened + 1, resolved_at=None, outcome=None
+                )
         fact = CaseOpened(
             event_id=f"{step.workflow_id}/{step.key}",
             occurred_at=step.at,
@@ -171,7 +173,14 @@ class SupportActivities:
     async def record_case_closed(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "case_closed"):
-                await _move(session, step, closed_at=step.at)
+                await _move(
+                    session,
+                    step,
+                    closed_at=step.at,
+                    # A case that staff stopped was never resolved.
+                    resolved_at=sa.func.coalesce(Case.resolved_at, step.at),
+                    outcome=sa.func.coalesce(Case.outcome, step.standing.outcome),
+                )
         fact = CaseClosed(
             event_id=f"{step.workflow_id}/closed",
             occurred_at=step.at,

@@ -31,6 +31,8 @@ from domain.processes import (
     ProcessEnded,
     ProcessKind,
     Stage,
+    Standing,
+    delivery_workflow_id,
     derived_id,
     follow_up_workflow_id,
     marketing_workflow_id,
@@ -301,20 +303,36 @@ class CustomerLifecycle(Process):
             )
 
     async def _case_closed(self, name: str, fact: CaseClosed) -> None:
+        """Mostly long after it was resolved; a case that staff stopped is closed at once."""
         state = self._state
+        was_recovering = self._recovering
         self._change(
             open_cases={key: kind for key, kind in state.open_cases.items() if key != fact.case_id},
             resolved_cases=tuple(one for one in state.resolved_cases if one != fact.case_id),
         )
-        await self._record(name, fact, reason="the case was closed")
+        released = was_recovering and not self._recovering
+        await self._record(
+            name,
+            fact,
+            reason="the case was closed",
+            tell=self._open(*_SELLING) if released else (),
+            signal="selling_released",
+        )
 
     async def _process_ended(self, fact: ProcessEnded) -> None:
         still_open = {
             key: kind for key, kind in self._state.open_processes.items() if key != fact.workflow_id
         }
-        self._change(open_processes=still_open)
+        orders = self._state.open_orders
+        self._change(
+            open_processes=still_open,
+            # Of an order that staff stopped nothing more will be heard.
+            open_orders=tuple(o for o in orders if delivery_workflow_id(o) != fact.workflow_id),
+        )
         if fact.kind is ProcessKind.RETENTION:
             self._change(lost=fact.outcome.startswith("lost"))
+            if fact.outcome.startswith("saved"):
+                self._heard(fact.occurred_at)
         facts = {"process": fact.workflow_id, "outcome": fact.outcome}
         await self._record("process_ended", fact, reason=f"{fact.kind} ended", facts=facts)
 
@@ -468,6 +486,7 @@ class CustomerLifecycle(Process):
         self._commands_obeyed = state.commands
         self._tasks = dict(state.tasks)
         self._opened = True
+        self._standing = Standing(step=_STAGES[state.stage], waiting_for="what happens next")
 
     @property
     def _unfinished(self) -> bool:

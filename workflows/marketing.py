@@ -29,6 +29,7 @@ class MarketingContact(SellingProcess):
     def __init__(self) -> None:
         super().__init__()
         self._replies: list[ReplyReceived] = []
+        self._seen_events: set[str] = set()
         self._ordered = False
         self._opted_out = False
 
@@ -47,7 +48,8 @@ class MarketingContact(SellingProcess):
 
     @workflow.signal
     def reply_received(self, event: ReplyReceived) -> None:
-        if all(reply.event_id != event.event_id for reply in self._replies):
+        if event.event_id not in self._seen_events:
+            self._seen_events.add(event.event_id)
             self._replies.append(event)
 
     @workflow.signal

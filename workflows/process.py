@@ -50,6 +50,7 @@ class Process:
         self._commands: list[tuple[str, Command]] = []
         self._commands_obeyed = 0
         self._paused = False
+        self._stopping = False
         self._to_complete: list[TaskCompleted] = []
         self._tasks: dict[UUID, str] = {}  # open ones: id -> key
         self._outcomes: dict[str, str] = {}  # of completed ones: key -> outcome
@@ -82,6 +83,7 @@ class Process:
     @workflow.update
     def stop(self, command: Command) -> None:
         """End the process here; what it has done stays done."""
+        self._stopping = True
         self._commands.append(("stop", command))
 
     @stop.validator
@@ -109,7 +111,7 @@ class Process:
         return (*steering, *(("complete_task",) if self._tasks else ()))
 
     def _allow(self, command: str) -> None:
-        if any(name == "stop" for name, _ in self._commands):
+        if self._stopping:
             raise self._refused("the process is being stopped", allowed=())
         if command not in self._allowed():
             raise self._refused(f"{command} is not possible now: {self._standing.step}")
@@ -229,8 +231,10 @@ class Process:
             name, ProcessState.RUNNING
         )
         words = {"pause": "paused by staff", "stop": "stopped by staff"}
+        # Some processes run again under their id: the run tells the commands of each apart.
+        run = workflow.info().first_execution_run_id
         step = self._step(
-            f"{name}/{self._commands_obeyed}",
+            f"{name}/{run}/{self._commands_obeyed}",
             words.get(name, before.step),
             before.waiting_for if name != "stop" else "",
             until=before.next_timer_at if name != "stop" else None,
@@ -256,7 +260,8 @@ class Process:
             self._standing.step,
             self._standing.waiting_for,
             until=self._standing.next_timer_at,
-            state=self._standing.state,
+            ended=self._standing.outcome,
+            state=ProcessState.PAUSED if self._paused else self._standing.state,
         )
         await self._do(
             ProcessActivities.record_task_completed,

@@ -79,6 +79,8 @@ class RetentionOutreach(SellingProcess):
         if decided and self._outcomes.get("save") != "offer":
             return self._outcome()
         await self._until_selling_allowed(self._decided)
+        if self._decided():
+            return self._outcome()
         await self._offer()
         if await self._until(
             self._decided, self._now + policy.offer_stands, "while the offer stands"
@@ -134,11 +136,11 @@ class RetentionOutreach(SellingProcess):
             f"lost: {reason}",
         )
         self._came_back = ""
-        if await self._until(
-            lambda: bool(self._came_back or self._opted_out), again_at, "until the win-back"
-        ):
+        if await self._until(self._won_back, again_at, "until the win-back"):
             return self._outcome()
-        await self._until_selling_allowed(lambda: bool(self._came_back or self._opted_out))
+        await self._until_selling_allowed(self._won_back)
+        if self._won_back():
+            return self._outcome()
         until = self._now + self._terms.policy.offer_stands
         step = self._step("win_back", "win-back sent", "an answer or an order", until=until)
         await self._do(
@@ -146,11 +148,14 @@ class RetentionOutreach(SellingProcess):
             RetentionStep(**step, cause=self._cause),
             "try to win the customer back",
         )
-        if await self._until(
-            lambda: bool(self._came_back or self._opted_out), until, "an answer to the win-back"
-        ):
+        if await self._until(self._won_back, until, "an answer to the win-back"):
             return self._outcome()
         return RetentionOutcome.LOST, reason
+
+    def _won_back(self) -> bool:
+        """By himself, or by an account manager who didn't give up."""
+        saved = self._outcomes.get("save") == "saved"
+        return bool(self._came_back or self._opted_out or saved)
 
     async def _end(self, outcome: RetentionOutcome, reason: str) -> None:
         step = self._step("ended", f"{outcome}: {reason}", ended=f"{outcome}: {reason}")

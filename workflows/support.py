@@ -8,7 +8,7 @@ from temporalio import workflow
 from activities.support import SupportActivities
 from domain.marketing import ReplyReceived
 from domain.messages import Template
-from domain.processes import Command, ProcessKind
+from domain.processes import Command, ProcessKind, ProcessState
 from domain.support import (
     ALLOWED,
     Assign,
@@ -56,7 +56,10 @@ class SupportCase(Process):
         self._customer_id = opened.customer_id
         self._case = opened
         self._priority = opened.priority
-        return await self._steered(self._handle_case())
+        outcome = await self._steered(self._handle_case())
+        if outcome == ProcessState.STOPPED:
+            await self._close(outcome)  # nothing may wait for it any more
+        return outcome
 
     async def _handle_case(self) -> str:
         await self._open()
@@ -374,9 +377,12 @@ class SupportCase(Process):
             "reopen the case",
         )
 
-    async def _close(self) -> None:
+    async def _close(self, outcome: str = CaseState.CLOSED) -> None:
         self._state = CaseState.CLOSED
-        fields = self._case_step("closed", "closed", ended=CaseState.CLOSED)
+        self._first_response_due = None
+        self._rest_clock()
+        state = ProcessState.STOPPED if outcome == ProcessState.STOPPED else None
+        fields = self._case_step("closed", outcome, ended=outcome, state=state)
         await self._do(
             SupportActivities.record_case_closed, CaseStep(**fields), "the case is closed"
         )
@@ -416,10 +422,12 @@ class SupportCase(Process):
         *,
         at: datetime | None = None,
         ended: str = "",
+        state: ProcessState | None = None,
     ) -> dict[str, Any]:
         """The fields of a case's step: its state and clocks as they are after it."""
         moment, _ = (None, "") if ended else self._next_moment()
-        step = self._step(key, words, waiting_for or "an agent", until=moment, at=at, ended=ended)
+        waiting_for = waiting_for or ("" if ended else "an agent")
+        step = self._step(key, words, waiting_for, until=moment, at=at, ended=ended, state=state)
         return {
             **step,
             "case_id": self._case.case_id,
