@@ -2,7 +2,8 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -33,9 +34,9 @@ def postgres() -> Generator[PostgresServer]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-@pytest.fixture
-def database_url(postgres: PostgresServer) -> Generator[str]:
-    """The address of an empty database with the current schema."""
+@contextmanager
+def new_database(postgres: PostgresServer) -> Iterator[str]:
+    """The address of an empty database with the current schema, dropped at the end."""
     name = f"test_{uuid4().hex}"
     admin = postgres.admin_url.replace("postgresql+psycopg://", "postgresql://")
     owner = "perennial"
@@ -44,6 +45,12 @@ def database_url(postgres: PostgresServer) -> Generator[str]:
     yield postgres.url.replace(f"/{_TEMPLATE}?", f"/{name}?")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer) -> Generator[str]:
+    with new_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture
@@ -56,7 +63,9 @@ async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
 @pytest.fixture(scope="session")
 async def temporal() -> AsyncGenerator[WorkflowEnvironment]:
     environment = await WorkflowEnvironment.start_time_skipping_v2(
-        ts_config=TimeSkippingConfig(enabled=False),  # time moves only where a test says so
+        # Time moves only where a test says so: a child that inherited the skipping of its parent
+        # would run to its end at once.
+        ts_config=TimeSkippingConfig(enabled=False, disable_propagation=True),
         dev_server_existing_path=str(binary()),
         dev_server_extra_args=[
             *_options("--dynamic-config-value", DYNAMIC_CONFIG),

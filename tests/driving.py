@@ -1,0 +1,328 @@
+"""Drives processes on the real servers: customers, facts, skipped time, and what came of it.
+
+Each process has a virtual clock of its own (`Drive.skip`). A life that crosses processes is lived
+on the accelerated clock of a simulation instead (`Drive.simulate`).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+
+import temporal_runtime
+from database.base import Base, Sessions
+from database.customers import Consent, Customer, Simulation
+from database.messages import Message
+from database.policies import PolicyVersion
+from database.processes import Lifecycle, ProcessRow
+from database.tasks import Task
+from database.timeline import TimelineLine
+from domain.clock import Clock
+from domain.contacts import ConsentState
+from domain.delivery import DeliveryInput, OrderLine, OrderPlaced, PromisedItem
+from domain.follow_up import FollowUpInput
+from domain.marketing import MarketingInput
+from domain.messages import Channel, Purpose
+from domain.policies import POLICIES, PolicyKind
+from domain.processes import (
+    LIFECYCLE_QUEUE,
+    Fact,
+    TaskCompleted,
+    delivery_workflow_id,
+    follow_up_workflow_id,
+    lifecycle_workflow_id,
+    marketing_workflow_id,
+    retention_workflow_id,
+    support_workflow_id,
+)
+from domain.retention import RetentionInput
+from domain.support import CaseInput, CaseKind
+from domain.tasks import TaskKind, TaskState
+from workflows.delivery import OrderDelivery
+from workflows.follow_up import FollowUp
+from workflows.marketing import MarketingContact
+from workflows.process import Process
+from workflows.retention import RetentionOutreach
+from workflows.support import SupportCase
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=Base)
+Handle = WorkflowHandle[Any, Any]
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+async def becomes(look: Callable[[], Awaitable[T]], expected: T, within: float = 15) -> None:
+    """Wait until what is looked at is as expected; else fail with the difference."""
+    deadline = time.monotonic() + within
+    while (seen := await look()) != expected and time.monotonic() < deadline:  # noqa: ASYNC110 a database tells nobody
+        await asyncio.sleep(0.02)
+    assert seen == expected
+
+
+class Drive:
+    """One worker's processes, the database they write and the clock they live by."""
+
+    def __init__(self, temporal: WorkflowEnvironment, sessions: Sessions) -> None:
+        self._temporal = temporal
+        self.client: Client = temporal.client
+        self.sessions = sessions
+
+    # --- who and by which rules --------------------------------------------------------------
+
+    async def customer(
+        self, *, consent: bool = True, zone: str = "UTC", simulation: UUID | None = None
+    ) -> UUID:
+        """A customer, by default with consent to marketing by e-mail."""
+        async with self.sessions.begin() as session:
+            customer = Customer(
+                reference=f"c-{uuid4()}", name="Ada Lovelace", zone=zone, simulation_id=simulation
+            )
+            session.add(customer)
+            await session.flush()
+            if consent:
+                session.add(_consent(customer.id, ConsentState.GRANTED))
+        return customer.id
+
+    async def withdraw_consent(self, customer_id: UUID) -> None:
+        async with self.sessions.begin() as session:
+            session.add(_consent(customer_id, ConsentState.WITHDRAWN))
+
+    async def simulate(self, day: timedelta) -> tuple[UUID, Clock]:
+        """A simulation in which a day lasts as long as given."""
+        now = datetime.now(UTC)
+        async with self.sessions.begin() as session:
+            simulation = Simulation(
+                name="test", machine_origin=now, business_origin=now, speed=DAY / day
+            )
+            session.add(simulation)
+        return simulation.id, simulation.clock
+
+    @asynccontextmanager
+    async def policy(self, kind: PolicyKind, **fields: Any) -> AsyncGenerator[None]:
+        """A published version of a policy, for the processes that start meanwhile."""
+        document = POLICIES[kind](**fields).model_dump(mode="json")
+        async with self.sessions.begin() as session:
+            newest = await session.scalar(
+                sa.select(sa.func.max(PolicyVersion.version)).where(PolicyVersion.kind == kind)
+            )
+            version = (newest or 0) + 1
+            session.add(
+                PolicyVersion(kind=kind, version=version, document=document, published_by="test")
+            )
+        try:
+            yield
+        finally:
+            async with self.sessions.begin() as session:
+                await session.execute(sa.delete(PolicyVersion).where(PolicyVersion.kind == kind))
+
+    # --- starting ----------------------------------------------------------------------------
+
+    async def start(self, process: type[Process], start: Any, workflow_id: str) -> Handle:
+        handle = await self.client.start_workflow(
+            process.run,  # type: ignore[attr-defined]  # every process has one
+            start,
+            id=workflow_id,
+            task_queue=LIFECYCLE_QUEUE,
+        )
+        await self.quiet(handle)
+        return handle
+
+    async def start_contact(self, customer_id: UUID, sequence: int = 1) -> Handle:
+        contact = MarketingInput(customer_id=customer_id, sequence=sequence)
+        return await self.start(
+            MarketingContact, contact, marketing_workflow_id(customer_id, sequence)
+        )
+
+    async def place_order(
+        self,
+        customer_id: UUID,
+        *,
+        promised_on: date | None = None,
+        promises: Sequence[PromisedItem] = (),
+        at: datetime | None = None,
+        order_id: UUID | None = None,
+        total_minor: int = 4_900,
+    ) -> tuple[UUID, Handle]:
+        order_id = order_id or uuid4()
+        placed = OrderPlaced(
+            event_id=f"placed-{order_id}",
+            occurred_at=at or datetime.now(UTC),
+            order_id=order_id,
+            customer_id=customer_id,
+            reference=f"O-{order_id.hex[:6]}",
+            total_minor=total_minor,
+            lines=(OrderLine(product="Lamp", price_minor=total_minor),),
+            promised_on=promised_on,
+            promises=tuple(promises),
+        )
+        order = DeliveryInput(order_id=order_id, customer_id=customer_id, placed=placed)
+        handle = await self.start(OrderDelivery, order, delivery_workflow_id(order_id))
+        return order_id, handle
+
+    async def open_case(self, customer_id: UUID, **fields: Any) -> tuple[UUID, Handle]:
+        opened = CaseInput.model_validate(
+            {
+                "case_id": uuid4(),
+                "customer_id": customer_id,
+                "opened_at": datetime.now(UTC),
+                "event_id": f"asked-{uuid4()}",
+                "kind": CaseKind.REQUEST,
+                **fields,
+            }
+        )
+        handle = await self.start(SupportCase, opened, support_workflow_id(opened.case_id))
+        return opened.case_id, handle
+
+    async def follow_up(self, customer_id: UUID, **fields: Any) -> tuple[UUID, Handle]:
+        about = FollowUpInput.model_validate(
+            {
+                "customer_id": customer_id,
+                "about_id": uuid4(),
+                "since": datetime.now(UTC),
+                **fields,
+            }
+        )
+        handle = await self.start(FollowUp, about, follow_up_workflow_id(about.about_id))
+        return about.about_id, handle
+
+    async def retain(self, customer_id: UUID, cause: str = "usage_fell") -> Handle:
+        risk = RetentionInput(customer_id=customer_id, cause=cause)
+        return await self.start(RetentionOutreach, risk, retention_workflow_id(customer_id, cause))
+
+    # --- telling -----------------------------------------------------------------------------
+
+    async def tell(self, customer_id: UUID, signal: str, fact: Fact) -> Handle:
+        """A fact about the relationship, as the API hands it to the lifecycle."""
+        await temporal_runtime.tell_lifecycle(self.client, customer_id, signal, fact)
+        handle = self.lifecycle(customer_id)
+        await self.quiet(handle)
+        return handle
+
+    async def signal(self, handle: Handle, signal: Any, fact: Any) -> None:
+        await handle.signal(signal, fact)
+        await self.quiet(handle)
+
+    async def command(self, handle: Handle, update: Any, command: Any) -> None:
+        await handle.execute_update(update, command)
+        await self.quiet(handle)
+
+    async def complete(self, handle: Handle, kind: TaskKind, outcome: str) -> None:
+        """Complete the one open task of a kind."""
+        [task] = await self.tasks(handle, kind=kind, state=TaskState.OPEN)
+        done = TaskCompleted(task_id=task.id, outcome=outcome, by="staff-7")
+        await self.command(handle, "complete_task", done)
+
+    # --- time --------------------------------------------------------------------------------
+
+    async def now(self, handle: Handle) -> datetime:
+        """What a process believes the time to be."""
+        return await self._temporal.get_current_time(handle)
+
+    async def skip(self, handle: Handle, duration: timedelta) -> None:
+        """Let time pass for one process, with all that follows in it."""
+        await asyncio.wait_for(self._temporal.fast_forward(handle, duration), 30)
+        await self.quiet(handle)
+
+    async def skip_to(self, handle: Handle, moment: datetime) -> None:
+        await self.skip(handle, moment - await self.now(handle))
+
+    async def quiet(self, handle: Handle) -> None:
+        """Wait until a process has nothing to do: a step is part of a workflow task."""
+        while True:
+            description = (await handle.describe()).raw_description
+            if not description.HasField("pending_workflow_task"):
+                return
+            attempt = description.pending_workflow_task.attempt
+            assert attempt < 3, f"{handle.id} can't go on"
+            await asyncio.sleep(0.01)
+
+    # --- what came of it ---------------------------------------------------------------------
+
+    def process(self, workflow_id: str) -> Handle:
+        return self.client.get_workflow_handle(workflow_id)
+
+    def lifecycle(self, customer_id: UUID) -> Handle:
+        return self.process(lifecycle_workflow_id(customer_id))
+
+    async def is_running(self, handle: Handle) -> bool:
+        return (await handle.describe()).status is WorkflowExecutionStatus.RUNNING
+
+    async def story(self, of: Handle | UUID) -> list[str]:
+        """The timeline of a process, or of a customer, in the order in which it was written."""
+        return [line.kind for line in await self.lines(of)]
+
+    async def lines(self, of: Handle | UUID, kind: str | None = None) -> Sequence[TimelineLine]:
+        found = sa.select(TimelineLine).order_by(TimelineLine.id)
+        if isinstance(of, UUID):
+            found = found.where(TimelineLine.customer_id == of)
+        else:
+            found = found.where(TimelineLine.workflow_id == of.id)
+        return await self.rows(found if kind is None else found.where(TimelineLine.kind == kind))
+
+    async def line(self, of: Handle | UUID, kind: str) -> TimelineLine:
+        [line] = await self.lines(of, kind)
+        return line
+
+    async def told(self, of: Handle | UUID) -> list[str]:
+        """The templates of the messages that were asked for, in order."""
+        return [message.template.value for message in await self.messages(of)]
+
+    async def messages(self, of: Handle | UUID) -> Sequence[Message]:
+        found = sa.select(Message).order_by(Message.asked_at, Message.id)
+        if isinstance(of, UUID):
+            return await self.rows(found.where(Message.customer_id == of))
+        return await self.rows(found.where(Message.workflow_id == of.id))
+
+    async def tasks(self, of: Handle | UUID, **is_: Any) -> Sequence[Task]:
+        found = sa.select(Task).order_by(Task.opened_at, Task.id).filter_by(**is_)
+        if isinstance(of, UUID):
+            return await self.rows(found.where(Task.customer_id == of))
+        return await self.rows(found.where(Task.workflow_id == of.id))
+
+    async def task(self, of: Handle | UUID, kind: TaskKind) -> Task:
+        [task] = await self.tasks(of, kind=kind)
+        return task
+
+    async def row(self, table: type[Row], key: Any) -> Row:
+        async with self.sessions() as session:
+            return await session.get_one(table, key)
+
+    async def rows(self, statement: sa.Select[T]) -> Sequence[T]:
+        async with self.sessions() as session:
+            return (await session.scalars(statement)).all()
+
+    async def standing(self, handle: Handle) -> ProcessRow:
+        """Where PostgreSQL says that a process stands."""
+        return await self.row(ProcessRow, handle.id)
+
+    async def stage(self, customer_id: UUID) -> str:
+        return (await self.row(Lifecycle, customer_id)).stage.value
+
+    async def ends(self, handle: Handle) -> str:
+        """The outcome of a process that ends now; agrees with its row."""
+        outcome = str(await asyncio.wait_for(handle.result(), 15))
+        row = await self.standing(handle)
+        assert row.state.ended, f"{handle.id} ended, its row says {row.state}"
+        assert row.next_timer_at is None
+        return outcome
+
+
+def _consent(customer_id: UUID, state: ConsentState) -> Consent:
+    return Consent(
+        customer_id=customer_id,
+        channel=Channel.EMAIL,
+        purpose=Purpose.MARKETING,
+        state=state,
+        source="form",
+        occurred_at=datetime.now(UTC),
+    )
