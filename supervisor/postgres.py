@@ -30,7 +30,7 @@ from supervisor.accounts import user_for_postgres
 from supervisor.children import User, start_child
 from supervisor.errors import Refused
 from supervisor.secret_files import ensure_secret, new_password
-from supervisor.service import START_LIMIT, Service
+from supervisor.service import Service
 
 DATABASE = ROLE = "perennial"
 _ADMIN = "postgres"
@@ -106,10 +106,10 @@ class PostgresServer(Service):
         if not self.cluster.exists():
             self._initialise()
         self._make_socket_directory()
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + self.start_limit
         while not self._try_start():
             if time.monotonic() > deadline:
-                raise Refused(self._failure(f"did not start within {START_LIMIT:.0f} s"))
+                raise Refused(self._failure(f"did not start within {self.start_limit:.0f} s"))
             self._stopping.wait(_RETRY_AFTER)
 
     def stop(self, timeout: float = 8.0) -> None:

@@ -14,7 +14,6 @@ from typing import Self
 from supervisor.children import kill_group, start_child, tail
 from supervisor.errors import Refused
 
-START_LIMIT = 60.0
 ROOT = Path(__file__).resolve().parent.parent  # where our own programs start
 
 
@@ -29,6 +28,7 @@ class Service(ABC):
     started: str = "is up"
     log: Path
     stop_signal: int = signal.SIGTERM
+    start_limit: float = 60.0
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,7 +88,7 @@ class Service(ABC):
 
     def _wait_until(self, answers: Callable[[], bool], interval: float = 0.03) -> None:
         """Poll until it answers; refuse when it ends, is interrupted or takes too long."""
-        deadline = time.monotonic() + START_LIMIT
+        deadline = time.monotonic() + self.start_limit
         while not answers():
             if not self.running:
                 raise Refused(self._failure(f"failed ({self.ending})"))
@@ -97,7 +97,7 @@ class Service(ABC):
                 raise Refused(f"stopped while {self.title} was starting")
             if time.monotonic() > deadline:
                 self.kill()
-                raise Refused(self._failure(f"did not answer within {START_LIMIT:.0f} s"))
+                raise Refused(self._failure(f"did not answer within {self.start_limit:.0f} s"))
             time.sleep(interval)
 
     def _failure(self, what: str) -> str:
@@ -106,6 +106,8 @@ class Service(ABC):
 
 class Program(Service):
     """One of our own programs."""
+
+    start_limit = 120.0  # a busy machine takes long to import what they are made of
 
     def __init__(
         self,
@@ -133,7 +135,7 @@ class Program(Service):
         self._process = start_child(
             self._command, log=self.log, environment=self._environment, directory=ROOT
         )
-        self._wait_until(self._answers)
+        self._wait_until(self._answers, interval=0.1)
 
 
 def answers_ok(host: str, port: int, path: str) -> bool:

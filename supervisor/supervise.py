@@ -112,9 +112,12 @@ class _Supervisor:
             self._say(f"Temporal: the existing server at {plan.settings.temporal_address}")
         if plan.inbox is None:
             self._say(f"mail: goes out through {plan.settings.smtp_host}")
-        first = [service for service in (plan.temporal, plan.inbox) if service]
-        await self._together(self._start_database(), *map(self._start, first))
-        await self._together(*map(self._start, [*plan.workers, *([plan.api] if plan.api else [])]))
+        # The API takes longest to import and answers 503 until what it needs is there.
+        alone = (plan.temporal, plan.inbox, plan.api)
+        await self._together(
+            self._start_database_and_workers(),
+            *(self._start(service) for service in alone if service),
+        )
 
     async def _together(self, *work: Awaitable[None]) -> None:
         """All of it at once. The first refusal is the answer, once the others have given up."""
@@ -127,10 +130,12 @@ class _Supervisor:
         await asyncio.gather(*pending, return_exceptions=True)
         raise failure
 
-    async def _start_database(self) -> None:
+    async def _start_database_and_workers(self) -> None:
+        """Workers wait for Temporal by themselves, but must not see an older schema."""
         if self._plan.postgres is not None:
             await self._start(self._plan.postgres)
         await self._start(self._plan.migrations)
+        await self._together(*map(self._start, self._plan.workers))
 
     async def _start(self, service: Service) -> None:
         if self._stop.is_set():
