@@ -12,7 +12,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.customers import Consent, ContactPoint, Customer, Simulation, Suppression
@@ -265,9 +265,9 @@ async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> 
     return states
 
 
-async def renew_claims(session: AsyncSession, claims: Mapping[UUID, str]) -> None:
-    """We are alive and still about to send these."""
-    await session.execute(
+async def renew_claims(session: AsyncSession, claims: Mapping[UUID, str]) -> set[UUID]:
+    """We are alive and still about to send these; those that are still ours."""
+    found = await session.execute(
         sa.update(_messages)
         .where(
             _messages.c.id == _any_of(list(claims), sa.Uuid),
@@ -275,7 +275,9 @@ async def renew_claims(session: AsyncSession, claims: Mapping[UUID, str]) -> Non
             sa.text("messages.state = 'sending'"),
         )
         .values(claimed_at=sa.func.now())
+        .returning(_messages.c.id)
     )
+    return set(found.scalars())
 
 
 async def release_claims(session: AsyncSession, tokens: Collection[str]) -> None:
@@ -408,7 +410,7 @@ async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[An
 async def _consents(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[str, ConsentState]]:
     found = await session.execute(
         sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
-        .distinct(Consent.customer_id, Consent.channel, Consent.purpose)
+        .ext(distinct_on(Consent.customer_id, Consent.channel, Consent.purpose))
         .where(Consent.customer_id.in_(ids))
         .order_by(
             Consent.customer_id,
@@ -435,7 +437,7 @@ async def _addresses(
             ContactPoint.address,
             ContactPoint.locale,
         )
-        .distinct(ContactPoint.customer_id, ContactPoint.channel)
+        .ext(distinct_on(ContactPoint.customer_id, ContactPoint.channel))
         .where(ContactPoint.customer_id.in_(ids), ContactPoint.retired_at.is_(None))
         .order_by(
             ContactPoint.customer_id,

@@ -93,16 +93,16 @@ class _Round:
     def __init__(self, parts: MessageActivities) -> None:
         self._parts = parts
         self._rules = parts.rules
+        self._beat_every = min(_BEAT, parts.rules.lease.total_seconds() / 4)
         self._token = uuid4().hex
         self._claims = 0
         self._unsure: list[str] = []  # tokens of claims whose commit we did not see
         self._under_way: dict[asyncio.Task[Answer], Claim] = {}
         self._answered: list[Settlement] = []
         self._lines = {channel: _Line() for channel in parts.providers}
-        self._renewed_at = 0.0
         self._counts = DispatchCounts()
         self._writer = ClaimWriter(parts.renderer, parts.links, self._rules, self._still_ours)
-        self._claimed_at: dict[UUID, float] = {}
+        self._held_since: dict[UUID, float] = {}  # claimed or renewed; monotonic
         self._recover_at = 0.0
         self._tell_at = 0.0
 
@@ -142,7 +142,7 @@ class _Round:
         now = time.monotonic()
         if now >= self._recover_at:
             await self._recover()
-            self._recover_at = now + _BEAT
+            self._recover_at = now + self._beat_every
         claimed = 0
         if len(self._under_way) < self._rules.batch:
             claimed = await self._claim_due()
@@ -194,19 +194,19 @@ class _Round:
         return len(due)
 
     def _send(self, claim: Claim) -> None:
-        self._claimed_at[claim.id] = claim.claimed_at
+        self._held_since[claim.id] = claim.claimed_at
         provider = self._parts.providers[claim.channel]
         self._under_way[asyncio.create_task(provider.send(claim.outgoing))] = claim
 
     def _still_ours(self, message: UUID) -> bool:
         """Whether the lease can't have run out; asked last before the text leaves us."""
-        since = max(self._claimed_at.get(message, 0.0), self._renewed_at)
+        since = self._held_since.get(message, 0.0)
         return time.monotonic() - since < 0.8 * self._rules.lease.total_seconds()
 
     async def _settle_answered(self) -> None:
         for task in [task for task in self._under_way if task.done()]:
             claim = self._under_way.pop(task)
-            self._claimed_at.pop(claim.id, None)
+            self._held_since.pop(claim.id, None)
             self._answered.append(self._settlement(claim, task.result()))
         if not self._answered:
             return
@@ -250,9 +250,11 @@ class _Round:
                 claims = {claim.id: claim.token for claim in self._under_way.values()}
                 with contextlib.suppress(*_DATABASE_AWAY):
                     async with self._parts.sessions.begin() as session:
-                        await renew_claims(session, claims)
-                    self._renewed_at = started
-            await asyncio.sleep(min(_BEAT, self._rules.lease.total_seconds() / 4))
+                        ours = await renew_claims(session, claims)
+                    # What is not among them another dispatcher has taken over: its lease is left
+                    # to run out, so that we who were away for long don't send it.
+                    self._held_since.update(dict.fromkeys(ours & self._held_since.keys(), started))
+            await asyncio.sleep(self._beat_every)
 
     async def _recover(self) -> None:
         """Messages that a dispatcher left behind, or whose answer got lost: what became of them?"""

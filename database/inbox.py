@@ -170,6 +170,7 @@ def _body(parsed: EmailMessage, kind: str) -> str:
     if part is None:
         return ""
     try:
-        return str(part.get_content())
+        content = str(part.get_content())
     except LookupError:  # a character set nobody knows
-        return str(part.get_payload())
+        content = str(part.get_payload())
+    return content.replace("\r\n", "\n")

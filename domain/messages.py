@@ -187,7 +187,8 @@ class DispatchCounts(Payload):
 
 
 class DispatchInput(Payload):
-    """Carried over continue-as-new."""
+    """Carried over continue-as-new, which comes after so many rounds at the latest."""
 
     round: DispatchRound = DispatchRound()
+    rounds: int = 200
     so_far: DispatchCounts = DispatchCounts()

@@ -6,8 +6,6 @@ from activities.messages import MessageActivities
 from domain.messages import DispatchInput
 from workflows.options import DISPATCH
 
-_ROUNDS = 200  # before it continues as new
-
 
 @workflow.defn
 class MessageDispatch:
@@ -16,7 +14,7 @@ class MessageDispatch:
     @workflow.run
     async def run(self, dispatch: DispatchInput) -> None:
         counts = dispatch.so_far
-        for _ in range(_ROUNDS):
+        for _ in range(dispatch.rounds):
             workflow.set_current_details(_in_words(dispatch.model_copy(update={"so_far": counts})))
             round_ = await workflow.execute_activity_method(
                 MessageActivities.deliver_queued,

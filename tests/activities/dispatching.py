@@ -1,0 +1,227 @@
+"""Customers with queued messages, a dispatcher with short times, and one that dies."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import sqlalchemy as sa
+from temporalio.client import Client
+from temporalio.testing import ActivityEnvironment
+
+from activities.message_claims import DispatchRules
+from activities.messages import MessageActivities
+from database.base import Sessions, connect
+from database.customers import Consent, ContactPoint, Customer
+from database.inbox import Inbox
+from database.messages import Message
+from domain.contacts import ConsentState
+from domain.messages import (
+    MESSAGES,
+    Channel,
+    DispatchRound,
+    MessageState,
+    Purpose,
+    Template,
+    message_key,
+)
+from messaging.links import Links
+from messaging.provider import Answer, Evidence, OutgoingMessage, Provider
+from messaging.render import Renderer, sample_context
+from messaging.sms import LocalSms
+from messaging.smtp import SmtpAccount, SmtpProvider
+
+RULES = DispatchRules(
+    lease=timedelta(seconds=1),
+    grace=timedelta(seconds=0.3),
+    resend_after=timedelta(seconds=1),
+    first_retry=timedelta(seconds=0.1),
+    longest_retry=timedelta(seconds=0.4),
+    hold=timedelta(seconds=0.1),
+    longest_pause=timedelta(seconds=0.5),
+)
+LINKS = Links("https://crm.example.com", b"k" * 32, "perennial.example")
+SETTLED = [state for state in MessageState if state.settled]
+
+
+def dispatcher(
+    sessions: Sessions,
+    client: Client,
+    port: int,
+    inbox: Path,
+    *,
+    evidence: bool = True,
+    rules: DispatchRules = RULES,
+) -> MessageActivities:
+    account = SmtpAccount(
+        *("127.0.0.1", port, "Perennial <hello@perennial.example>"), answer_timeout=0.5
+    )
+    providers: dict[Channel, Provider] = {
+        Channel.EMAIL: SmtpProvider(account),
+        Channel.SMS: LocalSms(inbox),
+    }
+    known: dict[Channel, Evidence] = dict.fromkeys(providers, Inbox(inbox)) if evidence else {}
+    return MessageActivities(
+        sessions,
+        client,
+        providers,
+        Renderer("Perennial"),
+        LINKS,
+        evidence=known,
+        rules=rules,
+    )
+
+
+@asynccontextmanager
+async def running(activities: MessageActivities) -> AsyncGenerator[asyncio.Task[object]]:
+    environment = ActivityEnvironment()
+    request = DispatchRound(lasts=timedelta(minutes=5))
+    task = asyncio.create_task(environment.run(activities.deliver_queued, request))
+    try:
+        yield task
+    finally:
+        environment.cancel()
+        await asyncio.wait([task])
+        for provider in activities.providers.values():
+            await provider.close()
+
+
+async def queue(
+    sessions: Sessions,
+    template: Template = Template.ORDER_CONFIRMED,
+    *,
+    customers: int = 1,
+    address: str = "customer{}@example.com",
+    workflow_id: str = "delivery/{}",
+    consent: ConsentState | None = None,
+    locale: str = "en",
+    channel: Channel = Channel.EMAIL,
+    simulation_id: UUID | None = None,
+) -> list[UUID]:
+    """One message for each of some new customers; the customers' ids, in order."""
+    kind = MESSAGES[template]
+    people = [
+        Customer(
+            id=uuid4(),
+            reference=str(uuid4()),
+            name=f"Ada {number}",
+            locale=locale,
+            zone="America/Sao_Paulo",
+            simulation_id=simulation_id,
+        )
+        for number in range(customers)
+    ]
+    async with sessions.begin() as session:
+        session.add_all(people)
+        await session.flush()
+        for number, person in enumerate(people):
+            process = workflow_id.format(person.id)
+            if address:
+                session.add(
+                    ContactPoint(
+                        customer_id=person.id, channel=channel, address=address.format(number)
+                    )
+                )
+            if consent:
+                session.add(consent_of(person.id, consent, kind.purpose))
+            session.add(
+                Message(
+                    key=message_key(process, template, str(person.id)),
+                    customer_id=person.id,
+                    workflow_id=process,
+                    step="step",
+                    template=template,
+                    message_class=kind.message_class,
+                    purpose=kind.purpose,
+                    channel=channel,
+                    context={
+                        name: value
+                        for name, value in sample_context(template).items()
+                        if name in kind.variables
+                    },
+                    asked_at=datetime.now(UTC),
+                )
+            )
+    return [person.id for person in people]
+
+
+def consent_of(customer: UUID, state: ConsentState, purpose: Purpose) -> Consent:
+    return Consent(
+        customer_id=customer,
+        channel=Channel.EMAIL,
+        purpose=purpose,
+        state=state,
+        source="test",
+        occurred_at=datetime.now(UTC),
+    )
+
+
+async def messages(sessions: Sessions) -> list[Message]:
+    async with sessions() as session:
+        return list(await session.scalars(sa.select(Message).order_by(Message.id)))
+
+
+async def until(
+    sessions: Sessions, condition: Callable[[list[Message]], bool], within: float = 15.0
+) -> list[Message]:
+    """The messages, once the condition holds of them."""
+    deadline = asyncio.get_running_loop().time() + within
+    while True:
+        found = await messages(sessions)
+        if condition(found):
+            return found
+        states = [(message.state, message.provider_answer) for message in found]
+        assert asyncio.get_running_loop().time() < deadline, states
+        await asyncio.sleep(0.03)
+
+
+async def until_settled(sessions: Sessions, within: float = 15.0) -> list[Message]:
+    return await until(sessions, lambda found: all(m.state in SETTLED for m in found), within)
+
+
+class _DyingProvider(SmtpProvider):
+    """Ends, or stops, its whole process at a point of its seventh message."""
+
+    def __init__(self, account: SmtpAccount, point: str) -> None:
+        super().__init__(account)
+        self._point = point
+        self._sent = 0
+
+    async def send(self, message: OutgoingMessage) -> Answer:
+        self._sent += 1
+        its_turn = self._sent == 7
+        if its_turn and self._point == "before_connect":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if its_turn and self._point in ("before_dot", "stopped_before_dot"):
+            still_ours = message.still_ours
+            number = signal.SIGKILL if self._point == "before_dot" else signal.SIGSTOP
+
+            def interrupted() -> bool:
+                os.kill(os.getpid(), number)
+                return still_ours()
+
+            message = message._replace(still_ours=interrupted)
+        answer = await super().send(message)
+        if its_turn and self._point == "before_record":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+
+def run_until_killed(database: str, port: int, inbox: Path, point: str) -> None:
+    """The main function of a process: a dispatcher that dies, or stops, at a point."""
+    asyncio.run(_dispatch(database, port, inbox, point))
+
+
+async def _dispatch(database: str, port: int, inbox: Path, point: str) -> None:
+    # No process is told anything here, so no Temporal server is needed: a lazy client.
+    client = await Client.connect("127.0.0.1:1", lazy=True)
+    activities = dispatcher(connect(database), client, port, inbox)
+    account = SmtpAccount("127.0.0.1", port, "Perennial <hello@perennial.example>", connections=1)
+    dying = {**activities.providers, Channel.EMAIL: _DyingProvider(account, point)}
+    async with running(replace(activities, providers=dying)) as task:
+        await task

@@ -1,0 +1,520 @@
+"""Messages are delivered once, to whom they may go, whatever fails on the way."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import sqlalchemy as sa
+from temporalio import workflow
+from temporalio.client import WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities.messages import MessageActivities
+from database.base import Sessions
+from database.customers import Customer, Simulation, Suppression
+from database.messages import Message
+from database.support import Case, StaffText
+from domain.contacts import ConsentState
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.policies import Priority
+from domain.processes import MessageSettled
+from domain.support import CaseKind, CaseState
+from domain.tasks import Role
+from tests.activities.dispatching import (
+    RULES,
+    consent_of,
+    dispatcher,
+    messages,
+    queue,
+    run_until_killed,
+    running,
+    until,
+    until_settled,
+)
+from tests.messaging.post_office import Fault, PostOffice, free_port
+
+
+@pytest.fixture
+async def post_office(tmp_path: Path) -> AsyncGenerator[PostOffice]:
+    office = PostOffice(tmp_path / "inbox.sqlite", free_port())
+    await office.open()
+    yield office
+    await office.close()
+
+
+@pytest.fixture
+def activities(
+    sessions: Sessions, temporal: WorkflowEnvironment, post_office: PostOffice
+) -> MessageActivities:
+    return dispatcher(sessions, temporal.client, post_office.port, post_office.path)
+
+
+async def each_arrived_once(office: PostOffice, sessions: Sessions) -> None:
+    """Nothing lost, nothing twice, and every row says so."""
+    rows = await messages(sessions)
+    assert {row.state for row in rows} == {MessageState.ACCEPTED}
+    mails = await office.inbox.mails(limit=10_000)
+    assert Counter(mail.effect for mail in mails) == Counter(str(row.id) for row in rows)
+    assert not any(row.possible_duplicate for row in rows)
+
+
+async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    now = datetime.now(UTC)
+    in_2017 = datetime(2017, 6, 1, tzinfo=UTC)
+    simulation = Simulation(
+        id=uuid4(), name="replay", machine_origin=now, business_origin=in_2017, speed=86_400
+    )
+    async with sessions.begin() as session:
+        session.add(simulation)
+    await queue(sessions, locale="pt-BR", simulation_id=simulation.id)
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.ACCEPTED
+    assert message.accepted_at is not None
+    assert message.told_at == simulation.clock.business(message.accepted_at)
+    assert message.told_at.year == 2017
+    assert (message.provider, message.attempts) == ("smtp", 1)
+    assert message.subject == "Recebemos o seu pedido A-1001"
+    assert message.html is not None
+    assert message.decision is not None
+    assert [rule["name"] for rule in message.decision["rules"]] == [
+        *("address", "suppression", "consent", "open_recovery")
+    ]
+    [mail] = await post_office.inbox.mails()
+    assert (mail.effect, mail.message_id) == (str(message.id), message.message_id)
+    assert mail.rcpt_to == "customer0@example.com"
+
+
+async def test_surveys_and_marketing_carry_signed_links(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, Template.SURVEY_REQUEST, address="survey@example.com")
+    [customer] = await queue(sessions, Template.MARKETING_WELCOME, consent=ConsentState.GRANTED)
+    async with running(activities):
+        await until_settled(sessions)
+    marketing, survey = sorted(await post_office.inbox.mails(), key=lambda mail: mail.rcpt_to)
+    opened = await post_office.inbox.open(survey.id)
+    assert opened is not None
+    survey_id = "0b6f5c3e-0000-5000-8000-000000000001"
+    assert f"{activities.links.survey(survey_id)}?score=5" in opened.html
+    opened = await post_office.inbox.open(marketing.id)
+    assert opened is not None
+    link = activities.links.unsubscribe(customer, Channel.EMAIL, Purpose.MARKETING)
+    assert message_from_bytes(opened.raw)["List-Unsubscribe"] == f"<{link}>"
+
+
+async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    [customer] = await queue(sessions, Template.CASE_REPLY)
+    words = StaffText(id=uuid4(), customer_id=customer, by="staff-1", text="We found <it>.")
+    async with sessions.begin() as session:
+        session.add(words)
+        await session.flush()
+        await session.execute(sa.update(Message).values(text_id=words.id, context={"case": "C-1"}))
+        session.add(
+            Message(
+                key="digest",
+                workflow_id="schedule/digest",
+                step="digest",
+                template=Template.STAFF_DIGEST,
+                message_class=MessageClass.STAFF,
+                purpose=Purpose.SUPPORT,
+                channel=Channel.EMAIL,
+                context={"to": "team@example.com", "day": "2026-06-12", "lines": "3 open tasks"},
+                asked_at=datetime.now(UTC),
+            )
+        )
+    async with running(activities):
+        await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+    texts = {mail.rcpt_to: mail.id for mail in await post_office.inbox.mails()}
+    digest = await post_office.inbox.open(texts["team@example.com"])
+    reply = await post_office.inbox.open(texts["customer0@example.com"])
+    assert digest is not None
+    assert "Hello team," in digest.text
+    assert "- 3 open tasks" in digest.text
+    assert reply is not None
+    assert "We found <it>." in reply.text
+    assert "We found &lt;it&gt;." in reply.html
+
+
+async def test_a_text_message_goes_the_same_way(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, Template.ORDER_LATE, channel=Channel.SMS, address="+551198765432{}")
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.provider) == (MessageState.ACCEPTED, "local_sms")
+    [text] = await post_office.inbox.texts()
+    assert text.rcpt_to == "+5511987654320"
+
+
+@workflow.defn
+class Listening:
+    """A process that waits for the fate of its message."""
+
+    @workflow.run
+    async def run(self) -> str:
+        self.heard = ""
+        await workflow.wait_condition(lambda: bool(self.heard))
+        return self.heard
+
+    @workflow.signal
+    def message_settled(self, settled: MessageSettled) -> None:
+        self.heard = f"{settled.state} {settled.message_key}"
+
+
+@pytest.fixture
+async def listening(
+    temporal: WorkflowEnvironment,
+) -> AsyncGenerator[WorkflowHandle[Listening, str]]:
+    name = f"listening/{uuid4()}"
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(
+        temporal.client, task_queue=name, workflows=[Listening], workflow_runner=runner
+    ):
+        yield await temporal.client.start_workflow(Listening.run, id=name, task_queue=name)
+
+
+async def test_marketing_without_consent_is_silence_with_a_reason_and_its_process_hears_of_it(
+    activities: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    listening: WorkflowHandle[Listening, str],
+) -> None:
+    await queue(sessions, Template.MARKETING_WELCOME, workflow_id=listening.id)
+    await queue(sessions, Template.WIN_BACK, workflow_id="marketing/that/has/ended")
+    async with running(activities):
+        rows = await until(
+            sessions, lambda found: all(row.process_told_at is not None for row in found)
+        )
+        assert await listening.result() == f"suppressed {rows[0].key}"
+    assert {row.state for row in rows} == {MessageState.SUPPRESSED}
+    assert rows[0].decision is not None
+    assert rows[0].decision["because"] == "no consent to marketing by email"
+    assert await post_office.inbox.count() == 0
+
+
+async def test_each_class_of_message_has_its_own_need_of_consent(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    cases = [
+        (Template.MARKETING_WELCOME, ConsentState.GRANTED, MessageState.ACCEPTED),
+        (Template.MARKETING_WELCOME, ConsentState.WITHDRAWN, MessageState.SUPPRESSED),
+        (Template.SURVEY_REQUEST, None, MessageState.ACCEPTED),
+        (Template.SURVEY_REQUEST, ConsentState.WITHDRAWN, MessageState.SUPPRESSED),
+        (Template.ORDER_LATE, ConsentState.WITHDRAWN, MessageState.ACCEPTED),
+    ]
+    for template, consent, _ in cases:
+        await queue(sessions, template, consent=consent)
+    async with running(activities):
+        rows = await until_settled(sessions)
+    assert [row.state for row in rows] == [state for _, _, state in cases]
+
+
+async def test_a_message_to_nobody_is_suppressed(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, address="")
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.SUPPRESSED
+    assert message.decision is not None
+    assert message.decision["decided_by"] == "address"
+
+
+async def test_selling_waits_while_a_recovery_case_is_open(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    [customer] = await queue(sessions, Template.REFERRAL_REQUEST, consent=ConsentState.GRANTED)
+    now = datetime.now(UTC)
+    case = Case(
+        id=uuid4(),
+        reference="C-1",
+        customer_id=customer,
+        kind=CaseKind.RECOVERY,
+        state=CaseState.OPEN,
+        priority=Priority.HIGH,
+        queue=Role.SUPPORT_AGENT,
+        opened_at=now,
+    )
+    async with sessions.begin() as session:
+        session.add(case)
+    # Its own short hold is stretched to what spares the database: two seconds.
+    async with running(activities):
+        await until(sessions, lambda found: found[0].state is MessageState.HELD)
+        async with sessions.begin() as session:
+            await session.execute(
+                sa.update(Case).values(state=CaseState.CLOSED, resolved_at=now, closed_at=now)
+            )
+            await session.execute(sa.update(Message).values(not_before=sa.func.now()))
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.ACCEPTED
+
+
+async def test_an_opt_out_that_was_first_always_wins(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    customers = await queue(
+        sessions, Template.MARKETING_VALUE, customers=80, consent=ConsentState.GRANTED
+    )
+    seen: dict[UUID, MessageState] = {}
+
+    async def opt_out(customer: UUID) -> None:
+        async with sessions.begin() as session:
+            await session.execute(
+                sa.select(Customer.id).where(Customer.id == customer).with_for_update()
+            )
+            state = await session.scalar(
+                sa.select(Message.state).where(Message.customer_id == customer)
+            )
+            assert state is not None
+            seen[customer] = state
+            session.add(consent_of(customer, ConsentState.WITHDRAWN, Purpose.MARKETING))
+
+    async with running(activities):
+        for start in range(0, 80, 4):
+            await asyncio.gather(*(opt_out(customer) for customer in customers[start : start + 4]))
+        rows = await until_settled(sessions)
+    first = [row for row in rows if seen[row.customer_id or uuid4()] is MessageState.QUEUED]
+    second = [row for row in rows if row not in first]
+    assert {row.state for row in first} <= {MessageState.SUPPRESSED}
+    assert {row.state for row in second} <= {MessageState.ACCEPTED}
+    assert first
+    assert second
+    assert await post_office.inbox.count() == len(second)
+
+
+async def test_the_urgent_classes_go_first(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(
+        sessions,
+        Template.WIN_BACK,
+        customers=30,
+        consent=ConsentState.GRANTED,
+        address="selling{}@example.com",
+    )
+    await queue(sessions, Template.ORDER_LATE, customers=5, address="order{}@example.com")
+    async with running(replace(activities, rules=replace(RULES, batch=5))):
+        await until_settled(sessions)
+    first = (await post_office.inbox.mails(limit=100))[-5:]
+    assert all(mail.rcpt_to.startswith("order") for mail in first)
+
+
+FAULTS = {
+    "greylisted@example.com": Fault("RCPT", "450 4.2.0 greylisted", times=3),
+    "closing@example.com": Fault("RCPT", "421 4.3.2 closing"),
+    "full@example.com": Fault("DATA", "452 4.3.1 no space"),
+    "hanging@example.com": Fault("RCPT", hang=True),
+    "lost@example.com": Fault("DATA"),
+    "lost-after-dot@example.com": Fault("TEXT"),
+    "kept-and-lost@example.com": Fault("TEXT", keep=True),
+    "kept-and-hanging@example.com": Fault("TEXT", hang=True, keep=True),
+}
+
+
+async def test_whatever_passes_is_waited_for_and_nothing_is_sent_twice(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    post_office.faults |= {address: replace(fault) for address, fault in FAULTS.items()}
+    for address in FAULTS:
+        await queue(sessions, address=address)
+    await queue(sessions, customers=20)
+    async with running(activities):
+        rows = await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+    attempts = {row.address: row.attempts for row in rows}
+    assert attempts["greylisted@example.com"] == 4
+    assert attempts["kept-and-lost@example.com"] == 1
+    assert attempts["lost-after-dot@example.com"] == 2
+    assert attempts["customer0@example.com"] == 1
+
+
+async def test_an_address_that_does_not_exist_is_not_written_to_again(
+    activities: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    listening: WorkflowHandle[Listening, str],
+) -> None:
+    address = "Nobody@example.com"
+    post_office.faults[address] = Fault("RCPT", "550 5.1.1 no such user", times=99)
+    post_office.faults["spam@example.com"] = Fault("TEXT", "554 5.7.1 looks like spam", times=99)
+    await queue(sessions, address=address, workflow_id=listening.id)
+    await queue(sessions, address="spam@example.com")
+    async with running(activities):
+        failed, refused = await until_settled(sessions)
+        assert await listening.result() == f"failed {failed.key}"
+        await queue(sessions, address=address.lower())
+        *_, later = await until_settled(sessions)
+    assert (failed.state, failed.attempts) == (MessageState.FAILED, 1)
+    assert (refused.state, refused.attempts) == (MessageState.FAILED, 1)
+    assert later.state is MessageState.SUPPRESSED
+    async with sessions() as session:
+        [suppression] = await session.scalars(sa.select(Suppression))
+    assert (suppression.address, suppression.channel) == ("nobody@example.com", Channel.EMAIL)
+    assert "no such user" in suppression.reason
+
+
+async def test_a_provider_that_is_down_is_waited_for(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await post_office.shut()
+    await queue(sessions, customers=120)
+    async with running(activities):
+        await until(sessions, lambda found: any(row.provider_answer for row in found))
+        await asyncio.sleep(0.2)
+        waiting = await messages(sessions)
+        assert {row.state for row in waiting} <= {MessageState.QUEUED, MessageState.SENDING}
+        await post_office.open()
+        rows = await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+    assert {row.attempts for row in rows} == {1}, "a closed door is no attempt"
+
+
+async def test_it_is_given_up_only_after_days(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    post_office.faults["customer0@example.com"] = Fault("RCPT", "450 4.2.0 later", times=99)
+    await queue(sessions)
+    async with running(activities):
+        await until(sessions, lambda found: found[0].attempts > 3)
+        async with sessions.begin() as session:
+            old = datetime.now(UTC) - timedelta(days=3, minutes=1)
+            await session.execute(sa.update(Message).values(queued_at=old))
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.FAILED
+
+
+async def test_without_evidence_the_class_decides(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    post_office.faults["order0@example.com"] = Fault("TEXT", keep=True)
+    post_office.faults["selling0@example.com"] = Fault("TEXT")
+    await queue(sessions, Template.ORDER_LATE, address="order{}@example.com")
+    await queue(
+        sessions, Template.WIN_BACK, consent=ConsentState.GRANTED, address="selling{}@example.com"
+    )
+    async with running(replace(activities, evidence={})):
+        order, selling = await until_settled(sessions)
+    assert (order.state, order.possible_duplicate) == (MessageState.ACCEPTED, True)
+    assert (selling.state, selling.possible_duplicate) == (MessageState.UNKNOWN, False)
+    [twice] = await post_office.inbox.duplicates()
+    assert (twice.effect, twice.times) == (str(order.id), 2)
+
+
+async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, address="unclear@example.com")
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Message).values(context={"order": "A-1"}))
+    await queue(sessions, customers=3)
+    async with running(activities):
+        rows = await until(
+            sessions,
+            lambda found: (
+                all(row.state in ("accepted", "queued") for row in found) and found[0].attempts > 1
+            ),
+        )
+        assert (rows[0].provider_answer or "").startswith("not rendered: order_confirmed/en")
+        async with sessions.begin() as session:
+            whole = rows[1].context
+            await session.execute(
+                sa.update(Message).where(Message.id == rows[0].id).values(context=whole)
+            )
+        await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+
+
+async def test_connections_to_the_database_may_break_at_any_moment(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, customers=150)
+    others = sa.text(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    async with running(activities):
+        for _ in range(4):
+            await asyncio.sleep(0.15)
+            engine = sa.create_engine(sessions.kw["bind"].url)
+            with engine.begin() as connection:
+                connection.execute(others)
+            engine.dispose()
+        await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+
+
+# Forked from a process that has done the imports, which take longer than all the rest.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.activities.dispatching"])
+
+
+def start_dispatcher(sessions: Sessions, office: PostOffice, point: str) -> ForkServerProcess:
+    database = sessions.kw["bind"].url.render_as_string(hide_password=False)
+    arguments = (database, office.port, office.path, point)
+    process = _FORKS.Process(target=run_until_killed, args=arguments)
+    process.start()
+    return process
+
+
+async def ended(process: ForkServerProcess) -> int | None:
+    await asyncio.to_thread(process.join, 15)
+    return process.exitcode
+
+
+@pytest.mark.parametrize(
+    "point", ["before_connect", "before_dot", "before_answer", "before_record"]
+)
+async def test_a_dispatcher_killed_at_any_point_loses_nothing_and_sends_nothing_twice(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
+) -> None:
+    await queue(sessions, customers=20)
+    process = start_dispatcher(sessions, post_office, point)
+    if point == "before_answer":  # the mail is kept, its 250 never arrives
+        post_office.on_kept = lambda address: (
+            process.kill() if address == "customer6@example.com" else None
+        )
+    assert await ended(process) == -signal.SIGKILL
+    left = Counter(row.state for row in await messages(sessions))
+    assert left[MessageState.SENDING] > 0, "it died with claims in hand"
+    impatient = replace(RULES, lease=timedelta(seconds=0.4), grace=timedelta(seconds=0.2))
+    async with running(replace(activities, rules=impatient)):
+        await until_settled(sessions)
+    await each_arrived_once(post_office, sessions)
+
+
+async def test_a_dispatcher_that_was_stopped_and_goes_on_later_changes_nothing(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, customers=20)
+    process = start_dispatcher(sessions, post_office, "stopped_before_dot")
+    try:
+        await until(sessions, lambda found: any(row.state == "sending" for row in found))
+        async with running(activities):
+            rows = await until_settled(sessions)
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGCONT)
+            await asyncio.sleep(1)
+        await each_arrived_once(post_office, sessions)
+        assert [row.accepted_at for row in await messages(sessions)] == [
+            row.accepted_at for row in rows
+        ]
+    finally:
+        process.kill()
+        await ended(process)

@@ -1,0 +1,188 @@
+"""What goes over the wire, and what each way to fail means."""
+
+import asyncio
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+
+import pytest
+
+from messaging.provider import Answer, Outcome, OutgoingMessage
+from messaging.smtp import SmtpAccount, SmtpProvider
+from tests.messaging.post_office import Fault, PostOffice
+
+ADA = OutgoingMessage(
+    effect="3f0e8a2c-0000-7000-8000-000000000001",
+    message_id="0123456789abcdef0123456789abcdef@perennial.example",
+    address="ada@example.com",
+    name='Ada "the first" Łovelace, Countess',
+    subject="Recebemos o seu pedido A-1001 é uma boa notícia para todos os que esperavam por ele",
+    text="Olá!\n.\n..two dots\n" + "x" * 2000 + "\n",
+    html="<p>Olá!</p>\n<p>" + "y" * 5000 + "</p>\n",
+)
+
+
+def provider(office: PostOffice, answer_timeout: float = 5.0) -> SmtpProvider:
+    account = SmtpAccount(
+        "127.0.0.1",
+        office.port,
+        "Perennial <hello@perennial.example>",
+        answer_timeout=answer_timeout,
+    )
+    return SmtpProvider(account)
+
+
+async def received(office: PostOffice) -> EmailMessage:
+    [mail] = await office.inbox.mails()
+    opened = await office.inbox.open(mail.id)
+    assert opened is not None
+    parsed = message_from_bytes(opened.raw, policy=default)
+    assert isinstance(parsed, EmailMessage)
+    return parsed
+
+
+async def test_a_mail_arrives_as_it_was_meant(post_office: PostOffice) -> None:
+    answer = await provider(post_office).send(ADA)
+    assert answer.outcome is Outcome.ACCEPTED
+    mail = await received(post_office)
+    assert mail["Subject"] == ADA.subject
+    [to] = mail["To"].addresses
+    assert (to.display_name, to.addr_spec) == (ADA.name, ADA.address)
+    assert mail["From"] == "Perennial <hello@perennial.example>"
+    assert mail["Message-ID"] == f"<{ADA.message_id}>"
+    assert mail["X-CRM-Effect"] == ADA.effect
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["List-Unsubscribe"] is None
+    assert mail.get_content_type() == "multipart/alternative"
+    text, html = mail.get_body(("plain",)), mail.get_body(("html",))
+    assert text is not None
+    assert html is not None
+    assert text.get_content() == ADA.text.replace("\n", "\r\n")
+    assert html.get_content() == (ADA.html or "").replace("\n", "\r\n")
+    assert not mail.defects
+
+
+async def test_marketing_can_be_stopped_with_one_click(post_office: PostOffice) -> None:
+    link = "https://crm.example.com/u/token"
+    await provider(post_office).send(ADA._replace(unsubscribe_url=link))
+    mail = await received(post_office)
+    assert mail["List-Unsubscribe"] == f"<{link}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+async def test_many_mails_share_a_few_connections(post_office: PostOffice) -> None:
+    smtp = provider(post_office)
+    answers = await asyncio.gather(
+        *(smtp.send(ADA._replace(message_id=f"{n:032x}@perennial.example")) for n in range(60))
+    )
+    assert {answer.outcome for answer in answers} == {Outcome.ACCEPTED}
+    assert await post_office.inbox.count() == 60
+    assert post_office.connections <= 8
+    await smtp.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "bad_address"),
+    [
+        (Fault("RCPT", "421 4.3.2 shutting down"), Outcome.TRANSIENT, False),
+        (Fault("RCPT", "450 4.2.1 greylisted"), Outcome.TRANSIENT, False),
+        (Fault("RCPT", "452 4.2.2 mailbox full"), Outcome.TRANSIENT, False),
+        (Fault("RCPT", "550 5.1.1 no such user"), Outcome.PERMANENT, True),
+        (Fault("RCPT", "550 no such user"), Outcome.PERMANENT, True),
+        (Fault("RCPT", "550 5.7.1 not from you"), Outcome.PERMANENT, False),
+        (Fault("RCPT", "552 5.2.2 mailbox full"), Outcome.PERMANENT, False),
+        (Fault("RCPT", "gibberish"), Outcome.TRANSIENT, False),
+        (Fault("RCPT"), Outcome.TRANSIENT, False),
+        (Fault("RCPT", hang=True), Outcome.TRANSIENT, False),
+        (Fault("DATA", "451 4.3.0 later"), Outcome.TRANSIENT, False),
+        (Fault("DATA"), Outcome.TRANSIENT, False),
+        (Fault("TEXT", "451 4.3.0 later"), Outcome.TRANSIENT, False),
+        (Fault("TEXT", "554 5.7.1 spam"), Outcome.PERMANENT, False),
+        (Fault("TEXT", "550 5.1.1 no such user"), Outcome.PERMANENT, False),
+        (Fault("TEXT"), Outcome.UNKNOWN, False),
+        (Fault("TEXT", keep=True), Outcome.UNKNOWN, False),
+        (Fault("TEXT", "gibberish", keep=True), Outcome.UNKNOWN, False),
+        (Fault("TEXT", hang=True, keep=True), Outcome.UNKNOWN, False),
+    ],
+    ids=lambda value: f"{value.at}-{value.say or 'lost'}" if isinstance(value, Fault) else "",
+)
+async def test_each_way_to_fail_has_its_meaning(
+    post_office: PostOffice, fault: Fault, outcome: Outcome, bad_address: bool
+) -> None:
+    post_office.faults[ADA.address] = fault
+    smtp = provider(post_office, answer_timeout=0.4)
+    answer = await smtp.send(ADA)
+    assert (answer.outcome, answer.bad_address) == (outcome, bad_address), answer.said
+    assert not answer.nobody
+    after = await smtp.send(ADA._replace(address="grace@example.com"))
+    assert after.outcome is Outcome.ACCEPTED, "one recipient's failure is no other's"
+    await smtp.close()
+
+
+async def test_a_server_that_is_down_lets_nobody_through(post_office: PostOffice) -> None:
+    smtp = provider(post_office)
+    assert await smtp.reachable()
+    await post_office.shut()
+    assert not await smtp.reachable()
+    answer = await smtp.send(ADA)
+    assert (answer.outcome, answer.nobody) == (Outcome.TRANSIENT, True)
+
+
+async def test_a_refused_sender_holds_for_all_and_harms_no_message(
+    post_office: PostOffice,
+) -> None:
+    post_office.refused_senders = 1
+    smtp = provider(post_office)
+    refused = await smtp.send(ADA)
+    assert (refused.outcome, refused.nobody) == (Outcome.TRANSIENT, True)
+    assert (await smtp.send(ADA)).outcome is Outcome.ACCEPTED
+
+
+async def test_a_connection_closed_while_it_rested_costs_nothing(post_office: PostOffice) -> None:
+    smtp = provider(post_office)
+    await smtp.send(ADA)
+    await post_office.shut()
+    await post_office.open()
+    again = await smtp.send(ADA._replace(message_id="f" * 32 + "@perennial.example"))
+    assert again.outcome is Outcome.ACCEPTED
+    assert await post_office.inbox.count() == 2
+
+
+async def test_nothing_leaves_us_once_the_message_is_another_dispatchers(
+    post_office: PostOffice,
+) -> None:
+    answer = await provider(post_office).send(ADA._replace(still_ours=lambda: False))
+    assert answer.outcome is Outcome.TRANSIENT
+    assert await post_office.inbox.count() == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("", "ada", "ada@", "@example.com", "a@b@example.com, eve@example.com"),
+        *("ada@example.com, eve@example.com", "ada@example.com\r\nBcc: eve@example.com"),
+        *("<ada@example.com>", "ada @example.com", "ada@exam\x00ple.com", "ädä@example.com"),
+        f"ada@{'d' * 64}.com",
+    ],
+)
+async def test_what_can_not_be_an_address_is_refused_before_a_socket_opens(
+    post_office: PostOffice, address: str
+) -> None:
+    answer = await provider(post_office).send(ADA._replace(address=address))
+    assert (answer.outcome, answer.bad_address) == (Outcome.PERMANENT, True)
+    assert post_office.connections == 0
+
+
+@pytest.mark.parametrize("change", [{"subject": "a\r\nBcc: eve@example.com"}, {"name": "a\nb"}])
+async def test_no_header_can_be_smuggled_in(
+    post_office: PostOffice, change: dict[str, str]
+) -> None:
+    answer: Answer = await provider(post_office).send(ADA._replace(**change))  # type: ignore[arg-type]
+    assert answer.outcome is Outcome.PERMANENT
+    assert await post_office.inbox.count() == 0
+
+
+async def test_an_international_domain_is_written_in_ascii(post_office: PostOffice) -> None:
+    await provider(post_office).send(ADA._replace(address="ada@exämple.com"))
+    [mail] = await post_office.inbox.mails()
+    assert mail.rcpt_to == "ada@xn--exmple-cua.com"
