@@ -23,3 +23,6 @@ $pip -r "$venv/uv.txt" &&
 	"$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" --require-hashes \
 		--no-deps -r requirements.lock ||
 	$pip -r requirements.lock
+
+# Compiles what a start imports, so that the first one is as quick as the others.
+"$venv/bin/python" -c 'import alembic.command, api.app, crm, worker' >/dev/null 2>&1 || true
