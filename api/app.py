@@ -11,7 +11,30 @@ from fastapi import APIRouter, FastAPI
 from temporalio.client import Client
 
 import temporal_runtime
-from api import customers, errors, events, health, simulations
+from api import (
+    contacts,
+    customers,
+    delivery,
+    docs,
+    errors,
+    events,
+    follow_up,
+    health,
+    inbox_page,
+    marketing,
+    messages,
+    openapi,
+    policies,
+    processes,
+    promises,
+    schedules,
+    simulations,
+    support,
+    survey_page,
+    tasks,
+    timeline,
+    unsubscribe_page,
+)
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
 from api.observed import BodyLimit, Figures, Observed
 from database.base import connect
@@ -22,8 +45,32 @@ LARGEST_BODY = 1_048_576
 _QUERY_LIMITS = "-c statement_timeout=10s -c lock_timeout=10s"
 
 # Everything here needs the API key; the routers in PUBLIC are the only ones that don't.
-PRIVATE: tuple[APIRouter, ...] = (events.router, customers.router, simulations.router)
-PUBLIC: tuple[APIRouter, ...] = (health.router,)
+PRIVATE: tuple[APIRouter, ...] = (
+    events.router,
+    customers.router,
+    contacts.router,
+    timeline.router,
+    marketing.router,
+    delivery.router,
+    promises.router,
+    support.router,
+    tasks.router,
+    follow_up.surveys,
+    follow_up.feedback,
+    messages.router,
+    processes.router,
+    schedules.router,
+    policies.router,
+    simulations.router,
+)
+PUBLIC: tuple[APIRouter, ...] = (
+    health.router,
+    docs.router,
+    survey_page.router,
+    unsubscribe_page.router,
+    inbox_page.router,
+)
+_PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # those in the OpenAPI document
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -37,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=_noun_verb,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.figures = Figures()
     v1 = APIRouter(prefix="/api/v1", dependencies=[AUTHENTICATED])
@@ -49,13 +96,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most=LARGEST_BODY)
     app.add_middleware(Observed, figures=app.state.figures)
     errors.install(app)
+    openapi.install(app, _PUBLIC_PATHS)
     return app
-
-
-def _noun_verb(route: object) -> str:
-    """`list_customers` is the operation `customers_list`: nouns sort together."""
-    verb, _, noun = str(getattr(route, "name", "")).partition("_")
-    return f"{noun}_{verb}"
 
 
 def _lifespan(

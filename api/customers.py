@@ -26,6 +26,7 @@ from api.fields import (
     Reference,
     Word,
     Zone,
+    example,
 )
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, requires_key
@@ -130,9 +131,11 @@ class WrittenCustomer(BaseModel):
 class BulkCustomers(Body):
     """Up to 200 customers; each is judged by itself."""
 
-    items: Annotated[
-        list[Any], Field(min_length=1, max_length=_BULK, json_schema_extra={"x-items": "checked"})
-    ]
+    model_config = example(
+        items=[{"reference": "C-1001", "name": "Ada Lovelace", "email": "ada@example.com"}]
+    )
+
+    items: list[Any] = Field(min_length=1, max_length=_BULK)
 
 
 class BulkResult(BaseModel):

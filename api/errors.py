@@ -14,11 +14,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
-from temporalio.client import WorkflowUpdateFailedError
-from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
-
-from domain.errors import Refusal
 
 PROBLEM_JSON = "application/problem+json"
 _MOST_ERRORS = 50
@@ -227,12 +223,6 @@ def engine_away() -> Problem:
     )
 
 
-def refused(error: ApplicationError) -> Problem:
-    """A process said no to a command, with what it would accept."""
-    allowed = error.details[0] if error.details else []
-    return Problem(Code.NOT_ALLOWED_NOW, error.message, allowed_actions=list(allowed))
-
-
 def as_dict(problem: Problem, instance: str, request_id: str) -> dict[str, Any]:
     explained = EXPLAINED[problem.code]
     return {
@@ -340,14 +330,6 @@ async def _engine(request: Request, error: Exception) -> Response:
     return respond(request, engine_away())
 
 
-async def _update_failed(request: Request, error: Exception) -> Response:
-    assert isinstance(error, WorkflowUpdateFailedError)
-    cause = error.cause
-    if isinstance(cause, ApplicationError) and cause.type == Refusal.NOT_ALLOWED_NOW:
-        return respond(request, refused(cause))
-    return respond(request, Problem(Code.CONFLICT, "the process refused the request"))
-
-
 async def _database(request: Request, error: Exception) -> Response:
     cause = error.orig if isinstance(error, DBAPIError) else None
     match cause:
@@ -382,7 +364,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(RPCError, _engine)
-    app.add_exception_handler(WorkflowUpdateFailedError, _update_failed)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeout, _database)
     app.add_exception_handler(Exception, _fault)

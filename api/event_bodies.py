@@ -26,6 +26,7 @@ from api.fields import (
     Minor,
     Prose,
     Reference,
+    StaffId,
     Word,
 )
 from database.customers import Consent
@@ -71,6 +72,9 @@ from domain.retention import RiskNoticed
 from domain.support import CaseInput, CaseKind
 from domain.tasks import Role
 from temporal_runtime import tell_lifecycle, tell_process
+from workflows.delivery import OrderDelivery
+from workflows.follow_up import FollowUp
+from workflows.support import SupportCase
 from workflows.visibility import search_attributes
 
 
@@ -228,6 +232,7 @@ class NeedStatedEvent(_OfLifecycle):
     kind: Literal["need_stated"]
     text: Prose
     order_id: UUID | None = None
+    author: StaffId | None = Field(None, description="who noticed it, if a member of staff did")
 
     def order(self) -> UUID | None:
         return self.order_id
@@ -248,7 +253,7 @@ class NeedStatedEvent(_OfLifecycle):
                 customer_id=ground.customer_id,
                 order_id=self.order_id,
                 text=self.text,
-                source=self.source,
+                source=self.author or self.source,
                 occurred_at=self.occurred_at,
             )
             .on_conflict_do_nothing()
@@ -321,7 +326,7 @@ async def start_delivery(client: Client, order: DeliveryInput, **options: Any) -
     """Start or signal the order's process; one that was started before is left alone."""
     try:
         await client.start_workflow(
-            "OrderDelivery",
+            OrderDelivery.run,
             order,
             id=delivery_workflow_id(order.order_id),
             task_queue=LIFECYCLE_QUEUE,
@@ -528,7 +533,7 @@ async def tell_follow_up(
     if await tell_process(client, workflow_id, "feedback_received", feedback):
         return
     await client.start_workflow(
-        "FollowUp",
+        FollowUp.run,
         FollowUpInput(
             customer_id=customer_id,
             about_id=about_id,
@@ -650,7 +655,7 @@ class CaseOpenedEvent(_AboutCustomer):
         )
         try:
             await client.start_workflow(
-                "SupportCase",
+                SupportCase.run,
                 opened,
                 id=support_workflow_id(opened.case_id),
                 task_queue=LIFECYCLE_QUEUE,

@@ -41,6 +41,11 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def example(**fields: Any) -> ConfigDict:
+    """For bodies whose fields depend on each other: what the API docs show."""
+    return ConfigDict(json_schema_extra={"example": fields})
+
+
 def _line(text: str) -> str:
     _refuse_controls(text, "")
     return _visible(text)
@@ -69,6 +74,8 @@ def _visible(text: str) -> str:
 
 
 def _instant(value: object) -> datetime:
+    if isinstance(value, datetime) and value.tzinfo is not None:  # ours: JSON has no such thing
+        return value.astimezone(UTC)
     found = _INSTANT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ValueError("is not a moment: write it as 2026-11-21T10:00:00Z (RFC 3339)")

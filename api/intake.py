@@ -4,8 +4,9 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+from fastapi import Request
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +15,7 @@ from api.errors import Code, Problem, invalid_field
 from api.event_bodies import EventBody
 from database.queries.intake import Ground, find_ground, insert_event
 from domain.clock import Clock
+from domain.processes import derived_id
 
 _TOLERANCE = timedelta(days=1)  # clocks of reporting systems differ
 _TOLERATED_SECONDS = 10  # of machine time, where a simulation's clock runs fast
@@ -30,14 +32,23 @@ class Accepted(BaseModel):
     notice: str = Field("", description="what the reporter should know, in words")
 
 
-async def accept(session: AsyncSession, held: Resources, caller: str, event: EventBody) -> Accepted:
+async def accept(
+    session: AsyncSession,
+    held: Resources,
+    caller: str,
+    event: EventBody,
+    sent: BaseModel | None = None,
+) -> Accepted:
     """Store the event, tell its process, and leave the commit to the caller's transaction.
+
+    `sent` is the request where that isn't the event itself: what a repeat is recognised by.
 
     The process is told before the commit: when Temporal is away nothing stays behind, and when the
     commit fails the repeat tells it again, which the process recognises.
     """
     body = event.model_dump(mode="json", exclude_unset=True)
-    fingerprint = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    told = body if sent is None else sent.model_dump(mode="json", exclude_unset=True)
+    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     about: dict[str, Any] = {
         "customer_id": getattr(event, "customer_id", None),
         "customer_reference": getattr(event, "customer_reference", None),
@@ -93,7 +104,7 @@ def _repeated(event: EventBody, ground: Ground, fingerprint: str) -> Accepted:
 
 
 def _refuse_future(event: EventBody, clock: Clock) -> None:
-    now = clock.business(datetime.now(UTC))
+    now = now_on(clock)
     tolerated = max(_TOLERANCE, timedelta(seconds=_TOLERATED_SECONDS * clock.speed))
     if event.occurred_at > now + tolerated:
         raise invalid_field(
@@ -102,3 +113,35 @@ def _refuse_future(event: EventBody, clock: Clock) -> None:
             f"for this customer it is {now:%Y-%m-%d %H:%M} UTC",
             Code.IMPOSSIBLE_DATE,
         )
+
+
+async def business_now(
+    session: AsyncSession,
+    *,
+    customer_id: UUID | None = None,
+    customer_reference: str | None = None,
+    order_id: UUID | None = None,
+) -> datetime:
+    """What time it is for a customer; the machine's time where the customer isn't known."""
+    ground = await find_ground(
+        session,
+        "",
+        customer_id=customer_id,
+        customer_reference=customer_reference,
+        order_id=order_id,
+    )
+    return now_on(ground.clock)
+
+
+def now_on(clock: Clock) -> datetime:
+    """The business time now; the last moment of the calendar for a clock that ran past it."""
+    try:
+        return clock.business(datetime.now(UTC))
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC) - timedelta(days=3650)
+
+
+def event_id_for(request: Request, kind: str) -> str:
+    """An id for an event that came without: the same for a repeat with one Idempotency-Key."""
+    key = getattr(request.state, "idempotency_key", None)
+    return f"{kind}/{uuid4() if key is None else derived_id(kind, request.url.path, key)}"

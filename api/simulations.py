@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Session
 from api.errors import not_found
 from api.fields import Body, Instant, Line
+from api.intake import now_on
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.customers import Simulation
@@ -78,8 +79,4 @@ async def show_simulation(simulation_id: UUID, session: Session) -> SimulationVi
 
 def _view(simulation: Simulation) -> SimulationView:
     view = SimulationView.model_validate(simulation)
-    try:
-        now = simulation.clock.business(datetime.now(UTC))
-    except OverflowError:  # a fast clock left running reaches the end of the calendar
-        return view
-    return view.model_copy(update={"business_now": now})
+    return view.model_copy(update={"business_now": now_on(simulation.clock)})

@@ -188,7 +188,7 @@ async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:
     """The clock a customer lives by; None when there is no such customer."""
     row = (
         await session.execute(
-            sa.select(Simulation)
+            sa.select(Customer.id, Simulation)
             .select_from(Customer)
             .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
             .where(Customer.id == customer_id)
@@ -196,7 +196,7 @@ async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:
     ).one_or_none()
     if row is None:
         return None
-    simulation: Simulation | None = row[0]
+    simulation: Simulation | None = row[1]
     return REAL_TIME if simulation is None else simulation.clock
 
 

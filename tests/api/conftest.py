@@ -1,60 +1,124 @@
 """The real application on a database of the test and on the real Temporal server."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from pathlib import Path
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 from pydantic import SecretStr
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from api.app import create_app
+from api.app import ROOT, create_app
+from database.base import Sessions, connect
 from settings import Settings
+from supervisor.postgres import PostgresServer
+from tests.conftest import new_database
+from worker import lifecycle_worker
 
 KEY = "crm_key_of_the_tests"
+SIGNING_KEY = "signing-key-of-the-tests"
+OCCURRED = "2026-01-05T10:00:00Z"
 
+Json = dict[str, Any]
 MakeCustomer = Callable[..., Awaitable[UUID]]
+Report = Callable[..., Awaitable[Json]]
 
 
-@pytest.fixture
-def settings(tmp_path: Path, database_url: str, temporal: WorkflowEnvironment) -> Settings:
-    secrets = tmp_path / "secrets"
+@pytest.fixture(scope="package")
+def database_url(postgres: PostgresServer) -> Generator[str]:
+    """One database for all tests of the API: each test makes its own customers."""
+    with new_database(postgres) as url:
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:  # as a migration would have left it
+            connection.execute(sa.text("CREATE TABLE alembic_version (version_num text)"))
+            head = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head()
+            connection.execute(
+                sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": head}
+            )
+        engine.dispose()
+        yield url
+
+
+@pytest.fixture(scope="package")
+async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
+    sessions = connect(database_url)
+    yield sessions
+    await sessions.kw["bind"].dispose()
+
+
+@pytest.fixture(scope="package")
+def settings(
+    tmp_path_factory: pytest.TempPathFactory, database_url: str, temporal: WorkflowEnvironment
+) -> Settings:
+    data_dir = tmp_path_factory.mktemp("api")
+    secrets = data_dir / "secrets"
     secrets.mkdir()
     (secrets / "api_key").write_text(KEY + "\n")
-    (secrets / "signing_key").write_text("signing-key-of-the-tests\n")
+    (secrets / "signing_key").write_text(SIGNING_KEY + "\n")
     return Settings(
-        data_dir=tmp_path,
+        data_dir=data_dir,
         database_url=SecretStr(database_url),
         temporal_address=temporal.client.service_client.config.target_host,
         database_pool_size=5,
     )
 
 
-@pytest.fixture
-async def app(settings: Settings) -> AsyncGenerator[FastAPI]:
+@asynccontextmanager
+async def running_app(settings: Settings) -> AsyncIterator[FastAPI]:
     app = create_app(settings)
     async with app.router.lifespan_context(app):
         yield app
 
 
-@pytest.fixture
-async def stranger(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
-    """A caller without a key."""
-    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx2.AsyncClient(transport=transport, base_url="http://crm") as client:
-        yield client
-
-
-@pytest.fixture
-async def api(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+@asynccontextmanager
+async def calling(app: FastAPI, key: str | None = KEY) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(
-        transport=transport, base_url="http://crm", headers={"Authorization": f"Bearer {KEY}"}
+        transport=transport, base_url="http://crm", headers=headers, timeout=30
     ) as client:
         yield client
+
+
+@pytest.fixture(scope="package")
+async def app(settings: Settings, temporal: WorkflowEnvironment) -> AsyncGenerator[FastAPI]:
+    async with running_app(settings) as app:
+        yield app
+    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
+        handle = temporal.client.get_workflow_handle(execution.id, run_id=execution.run_id)
+        with contextlib.suppress(RPCError):  # the list is a little behind
+            await handle.terminate("the tests of the API are over")
+
+
+@pytest.fixture(scope="package")
+async def api(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    async with calling(app) as client:
+        yield client
+
+
+@pytest.fixture(scope="package")
+async def stranger(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A caller without a key."""
+    async with calling(app, None) as client:
+        yield client
+
+
+@pytest.fixture(scope="package")
+async def worker(
+    app: FastAPI, temporal: WorkflowEnvironment, sessions: Sessions
+) -> AsyncGenerator[None]:
+    """Processes run; no message is sent."""
+    async with lifecycle_worker(temporal.client, sessions):
+        yield
 
 
 @pytest.fixture
@@ -73,3 +137,62 @@ async def customer(make_customer: MakeCustomer) -> UUID:
     """A customer with consent to marketing."""
     consent = {"channel": "email", "purpose": "marketing", "source": "form"}
     return await make_customer(consents=[consent])
+
+
+@pytest.fixture
+def report(api: httpx2.AsyncClient) -> Report:
+    """Report an event that must be accepted."""
+
+    async def post(kind: str, **fields: Any) -> Json:
+        body = {"kind": kind, "event_id": uuid4().hex, "occurred_at": OCCURRED, **fields}
+        answer = await api.post("/api/v1/events", json=body)
+        assert answer.status_code == 202, answer.text
+        accepted: Json = answer.json()
+        return accepted
+
+    return post
+
+
+@pytest.fixture
+async def order_id(report: Report, customer: UUID) -> str:
+    """An order that was placed; its process waits for a worker."""
+    placed = await report("order_placed", customer_id=str(customer), order_reference=uuid4().hex)
+    return str(placed["order_id"])
+
+
+async def eventually(
+    read: Callable[[], Awaitable[httpx2.Response]],
+    holds: Callable[[Any], bool],
+    seconds: float = 15,
+) -> Any:
+    """What `read` answers once it holds: a process needs a moment."""
+    answer = None
+    for _ in range(int(seconds / 0.05)):
+        response = await read()
+        answer = response.json()
+        if response.status_code == 200 and holds(answer):
+            return answer
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it did not come: {answer}")
+
+
+async def count(sessions: Sessions, table: type[Any], **filters: Any) -> int:
+    async with sessions() as session:
+        statement = sa.select(sa.func.count()).select_from(table).filter_by(**filters)
+        return await session.scalar(statement) or 0
+
+
+def assert_problem(response: httpx2.Response, status: int, code: str) -> Json:
+    """Every error has this shape and these headers."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: Json = response.json()
+    assert problem["code"] == code, problem
+    assert problem["status"] == status
+    assert problem["type"] == f"/problems/{code}"
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert problem["title"]
+    assert problem["detail"]
+    assert problem["remedy"]
+    assert "Traceback" not in response.text
+    return problem

@@ -1,0 +1,237 @@
+"""How a customer is reached, what he allows, and what is known of his wishes."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.customers import AddressView
+from api.deps import Caller, Held, Session
+from api.errors import Code, Problem, invalid_field, not_found
+from api.event_bodies import OptedOutEvent
+from api.fields import Body, Instant, Line, LocaleTag, Prose, Word, email_address, phone_number
+from api.intake import accept, event_id_for, now_on
+from api.paging import Page, Paging, read_page
+from api.routing import ApiRoute
+from database.customers import Consent, ContactPoint, Customer, Preference
+from database.queries.customers import clock_of
+from domain.clock import Clock
+from domain.contacts import ConsentState
+from domain.messages import Channel, Purpose
+from domain.processes import derived_id
+
+router = APIRouter(prefix="/customers/{customer_id}", tags=["contacts"], route_class=ApiRoute)
+
+_ADDRESSES = {Channel.EMAIL: email_address, Channel.SMS: phone_number}
+
+
+class NewContactPoint(Body):
+    channel: Channel
+    address: Line = Field(examples=["ada@example.com"])
+    locale: LocaleTag | None = Field(None, description="null: the customer's")
+
+
+class NewConsent(Body):
+    """One statement of the customer about one channel and purpose."""
+
+    channel: Channel
+    purpose: Purpose
+    state: ConsentState
+    source: Word = Field(description="how it was given", examples=["newsletter-form"])
+    wording: Prose | None = Field(None, description="what the customer agreed to")
+    occurred_at: Instant | None = Field(None, description="null: now")
+
+
+class ConsentView(BaseModel):
+    """A statement; `holds` when no later one of its channel and purpose is known."""
+
+    id: UUID
+    channel: Channel
+    purpose: Purpose
+    state: ConsentState
+    source: str
+    wording: str
+    occurred_at: datetime
+    recorded_at: datetime
+    holds: bool
+
+
+class NewPreference(Body):
+    name: Word = Field(examples=["delivery-day"])
+    value: Line = Field(examples=["Saturday"])
+    source: Word = Field("staff", description="who says so")
+
+
+class PreferenceView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    name: str
+    value: str
+    source: str
+    order_id: UUID | None
+    recorded_at: datetime
+
+
+async def customer_clock(session: AsyncSession, customer_id: UUID) -> Clock:
+    """Raises the 404 problem for a customer that isn't there."""
+    clock = await clock_of(session, customer_id)
+    if clock is None:
+        raise Problem(Code.UNKNOWN_CUSTOMER, f"there is no customer {customer_id}")
+    return clock
+
+
+@router.post("/contact-points", status_code=201)
+async def add_contact_point(
+    customer_id: UUID, body: NewContactPoint, session: Session
+) -> AddressView:
+    """Add an address; the newest of a channel is used. Adding a retired one takes it up again."""
+    try:
+        address = _ADDRESSES[body.channel](body.address)
+    except ValueError as problem:
+        raise invalid_field("/address", str(problem)) from None
+    await customer_clock(session, customer_id)
+    statement = insert(ContactPoint).values(
+        customer_id=customer_id, channel=body.channel, address=address, locale=body.locale
+    )
+    point = await session.scalar(
+        statement.on_conflict_do_update(
+            index_elements=["customer_id", "channel", "address"],
+            set_={"retired_at": None, "recorded_at": sa.func.now(), "locale": body.locale},
+        ).returning(ContactPoint)
+    )
+    await _note_change(session, customer_id)
+    return AddressView.model_validate(point)
+
+
+@router.delete("/contact-points/{contact_point_id}", status_code=204)
+async def retire_contact_point(customer_id: UUID, contact_point_id: UUID, session: Session) -> None:
+    """Use the address no more. A repeat changes nothing."""
+    point = await session.get(ContactPoint, contact_point_id)
+    if point is None or point.customer_id != customer_id:
+        raise not_found("contact point", contact_point_id)
+    if point.retired_at is None:
+        point.retired_at = datetime.now(UTC)
+        await _note_change(session, customer_id)
+
+
+async def _note_change(session: AsyncSession, customer_id: UUID) -> None:
+    await session.execute(
+        sa.update(Customer)
+        .where(Customer.id == customer_id)
+        .values(version=Customer.version + 1, updated_at=sa.func.now())
+    )
+
+
+@router.post("/consents", status_code=201)
+async def record_consent(
+    customer_id: UUID,
+    body: NewConsent,
+    request: Request,
+    session: Session,
+    held: Held,
+    caller: Caller,
+) -> ConsentView:
+    """Record that the customer gave or withdrew a consent.
+
+    A withdrawal of marketing holds from its commit on, and ends what is under way for selling.
+    """
+    clock = await customer_clock(session, customer_id)
+    occurred_at = body.occurred_at or now_on(clock)
+    if body.state is ConsentState.WITHDRAWN and body.purpose is Purpose.MARKETING:
+        event = OptedOutEvent(
+            kind="opted_out",
+            event_id=event_id_for(request, "opt-out"),
+            source=body.source,
+            occurred_at=occurred_at,
+            customer_id=customer_id,
+            channel=body.channel,
+            purpose=body.purpose,
+        )
+        await accept(session, held, caller, event, body)
+        return await _consent(session, derived_id("opt-out", event.event_id, body.channel))
+    consent_id = await session.scalar(
+        insert(Consent)
+        .values(
+            customer_id=customer_id,
+            channel=body.channel,
+            purpose=body.purpose,
+            state=body.state,
+            source=body.source,
+            wording=body.wording or "",
+            occurred_at=occurred_at,
+        )
+        .returning(Consent.id)
+    )
+    assert consent_id is not None
+    return await _consent(session, consent_id)
+
+
+async def _consent(session: AsyncSession, consent_id: UUID) -> ConsentView:
+    statements = _statements().subquery()
+    query = sa.select(statements).where(statements.c.id == consent_id)
+    return ConsentView.model_validate((await session.execute(query)).one()._asdict())
+
+
+def _statements() -> sa.Select[*tuple[object, ...]]:
+    rank = sa.func.row_number().over(
+        partition_by=(Consent.customer_id, Consent.channel, Consent.purpose),
+        order_by=(Consent.occurred_at.desc(), Consent.id.desc()),
+    )
+    return sa.select(*Consent.__table__.c, (rank == 1).label("holds"))
+
+
+@router.get("/consents")
+async def list_consents(
+    customer_id: UUID,
+    session: Session,
+    paging: Paging,
+    holds: Annotated[bool | None, Query(description="true: only what holds now")] = None,
+) -> Page[ConsentView]:
+    """What the customer said about being written to, the newest first."""
+    await customer_clock(session, customer_id)
+    of_customer = _statements().where(Consent.customer_id == customer_id).subquery()
+    query = sa.select(*of_customer.c)
+    if holds is not None:
+        query = query.where(of_customer.c.holds.is_(holds))
+    return await read_page(
+        session,
+        query,
+        [of_customer.c.occurred_at, of_customer.c.id],
+        paging,
+        lambda row: ConsentView.model_validate(row._asdict()),
+    )
+
+
+@router.post("/preferences", status_code=201)
+async def record_preference(
+    customer_id: UUID, body: NewPreference, session: Session
+) -> PreferenceView:
+    """Note what the customer prefers, with who says so."""
+    await customer_clock(session, customer_id)
+    preference = await session.scalar(
+        insert(Preference)
+        .values(customer_id=customer_id, name=body.name, value=body.value, source=body.source)
+        .returning(Preference)
+    )
+    return PreferenceView.model_validate(preference)
+
+
+@router.get("/preferences")
+async def list_preferences(
+    customer_id: UUID, session: Session, paging: Paging
+) -> Page[PreferenceView]:
+    """What the customer prefers, the newest first."""
+    await customer_clock(session, customer_id)
+    return await read_page(
+        session,
+        sa.select(Preference).where(Preference.customer_id == customer_id),
+        [Preference.id],
+        paging,
+        PreferenceView.model_validate,
+    )

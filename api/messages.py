@@ -1,0 +1,147 @@
+"""Messages: what was sent to whom, what was not, and why."""
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from api.deps import Session
+from api.errors import not_found
+from api.paging import Page, Paging, read_page
+from api.routing import ApiRoute
+from database.messages import Message
+from domain.contacts import Decision
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+
+router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
+
+
+class MessageView(BaseModel):
+    """`told_at` is business time; `queued_at`, `accepted_at` and `not_before` the machine's."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    key: str
+    customer_id: UUID | None
+    workflow_id: str
+    step: str
+    template: Template
+    message_class: MessageClass
+    purpose: Purpose
+    channel: Channel
+    state: MessageState
+    asked_at: datetime
+    queued_at: datetime
+    not_before: datetime
+    attempts: int
+    accepted_at: datetime | None
+    told_at: datetime | None
+    possible_duplicate: bool
+
+
+class MessageDetail(MessageView):
+    """As it was rendered and handed over."""
+
+    address: str | None
+    locale: str | None
+    message_id: str | None
+    subject: str | None
+    text: str | None
+    html: str | None
+    provider: str | None
+    provider_answer: str | None
+    decision: dict[str, Any] | None
+
+
+class RuleConsulted(BaseModel):
+    name: str
+    passed: bool
+    because: str
+
+
+class Explanation(BaseModel):
+    """Why the message was sent, held back or not sent."""
+
+    message_id: UUID
+    state: MessageState
+    words: str = Field(examples=["Not sent: no consent to marketing by email."])
+    rules: list[RuleConsulted]
+
+
+@router.get("")
+async def list_messages(
+    session: Session,
+    paging: Paging,
+    customer_id: Annotated[UUID | None, Query()] = None,
+    workflow_id: Annotated[str | None, Query(max_length=200)] = None,
+    template: Annotated[Template | None, Query()] = None,
+    state: Annotated[MessageState | None, Query()] = None,
+    channel: Annotated[Channel | None, Query()] = None,
+) -> Page[MessageView]:
+    """Messages, the latest asked for first."""
+    filters = {
+        "customer_id": customer_id,
+        "workflow_id": workflow_id,
+        "template": template,
+        "state": state,
+        "channel": channel,
+    }
+    given = {name: value for name, value in filters.items() if value is not None}
+    return await read_page(
+        session,
+        sa.select(Message).filter_by(**given),
+        [Message.id],
+        paging,
+        MessageView.model_validate,
+    )
+
+
+@router.get("/{message_id}")
+async def show_message(message_id: UUID, session: Session) -> MessageDetail:
+    """One message with its wording and the decision about it."""
+    return MessageDetail.model_validate(await _message(session, message_id))
+
+
+@router.get("/{message_id}/explanation")
+async def explain_message(message_id: UUID, session: Session) -> Explanation:
+    """The decision about a message in words, with every rule that was consulted."""
+    message = await _message(session, message_id)
+    decision = Decision.model_validate(message.decision) if message.decision else None
+    rules = decision.rules if decision else ()
+    return Explanation(
+        message_id=message_id,
+        state=message.state,
+        words=_words(message, decision),
+        rules=[RuleConsulted.model_validate(rule.model_dump()) for rule in rules],
+    )
+
+
+async def _message(session: AsyncSession, message_id: UUID) -> Message:
+    message = await session.get(Message, message_id)
+    if message is None:
+        raise not_found("message", message_id)
+    return message
+
+
+def _words(message: Message, decision: Decision | None) -> str:
+    because = decision.because if decision else ""
+    match message.state:
+        case MessageState.QUEUED | MessageState.SENDING:
+            return f"Not sent yet: it waits for the next delivery ({message.attempts} tries)."
+        case MessageState.HELD:
+            return f"Held back for now: {because}."
+        case MessageState.SUPPRESSED:
+            return f"Not sent: {because}."
+        case MessageState.CANCELLED:
+            return "Not sent: it was no longer needed."
+        case MessageState.ACCEPTED | MessageState.DELIVERED:
+            return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.UNKNOWN:
+            return "Perhaps sent: the connection was lost before the provider's answer."
+        case _:
+            return f"Not delivered: {message.provider_answer or message.state.value}."

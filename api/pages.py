@@ -1,0 +1,94 @@
+"""Renders the pages people open without a key; errors there are pages too."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from babel import Locale, UnknownLocaleError
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from temporalio.service import RPCError
+
+from api.errors import EXPLAINED, Code, Problem
+
+HTML = Path(__file__).with_name("html")
+LOCALES = ("en", "pt-BR")
+
+_STYLE = (HTML / "style.css").read_text()
+_STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'"
+)
+# The frame of a mail inherits the policy of its page: mails style themselves inline.
+_MAIL_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-src 'self'; "
+    "frame-ancestors 'none'"
+)
+
+_environment = Environment(
+    loader=FileSystemLoader(HTML),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_environment.globals["style"] = Markup(_STYLE)  # our own file
+
+
+def page(
+    name: str, context: dict[str, Any], *, lang: str = "en", status: int = 200, mail: bool = False
+) -> HTMLResponse:
+    """`name` under api/html. `mail`: with the policy that lets a mail style itself."""
+    body = _environment.get_template(name).render(lang=lang, **context)
+    headers = {"Content-Security-Policy": _MAIL_POLICY if mail else _POLICY}
+    return HTMLResponse(body, status, headers)
+
+
+def page_locale(locale: str) -> str:
+    """The locale of our pages that is nearest to a customer's."""
+    try:
+        language = Locale.parse(locale, sep="-").language
+    except (ValueError, UnknownLocaleError):
+        return LOCALES[0]
+    return next((ours for ours in LOCALES if ours.partition("-")[0] == language), LOCALES[0])
+
+
+def problem_page(code: Code, status: int) -> HTMLResponse:
+    explained = EXPLAINED[code]
+    context = {
+        "title": explained.title,
+        "remedy": explained.remedy,
+        "code": str(code),
+        "status": status,
+    }
+    return page("problem.html", context, status=status)
+
+
+class PageRoute(APIRoute):
+    """A route whose reader is a person: problems are told in HTML."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        answer = super().get_route_handler()
+
+        async def handle(request: Request) -> Response:
+            try:
+                return await answer(request)
+            except Problem as problem:
+                return problem_page(problem.code, problem.status_code)
+            except RequestValidationError:
+                return problem_page(Code.INVALID_LINK, 404)
+            except (RPCError, PoolTimeout):
+                return problem_page(Code.PROCESS_ENGINE_AWAY, 503)
+            except DBAPIError:
+                return problem_page(Code.DATABASE_AWAY, 503)
+
+        return handle

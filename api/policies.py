@@ -1,0 +1,231 @@
+"""Policies: every duration, count and limit; read, and published as a new version."""
+
+import re
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+
+from api.deps import Session
+from api.errors import Code, FieldError, Problem, field_errors
+from api.fields import Body, Prose, StaffId, example
+from api.routing import ApiRoute
+from database.policies import PolicyVersion
+from domain.messages import MESSAGES, MessageClass, Template
+from domain.policies import POLICIES, PolicyKind, Priority
+
+router = APIRouter(prefix="/policies", tags=["policies"], route_class=ApiRoute)
+
+_DURATION = re.compile(
+    r"P(?=.)(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?)"
+)
+
+
+class PolicyView(BaseModel):
+    """One version. Version 0 is the default that holds until one is published."""
+
+    kind: PolicyKind
+    version: int
+    document: dict[str, Any]
+    note: str
+    published_by: str
+    published_at: datetime | None
+
+
+class Policies(BaseModel):
+    items: list[PolicyView]
+
+
+class PolicyVersions(BaseModel):
+    current: PolicyView
+    versions: list[PolicyView]
+    fields: dict[str, str] = Field(description="what each field of the document means")
+
+
+class NewVersion(Body):
+    """A whole document: read the current one, change it, publish it."""
+
+    model_config = example(
+        document={
+            "approval_expected": "P3D",
+            "warn_before": "P2D",
+            "chase_every": "P7D",
+            "chases": 3,
+            "redelivery_expected": "P2D",
+            "compensation_due": "P1D",
+        },
+        note="of the kind delivery",
+    )
+
+    document: dict[str, Any] = Field(
+        description="every field of the kind; durations as ISO 8601, such as P3D"
+    )
+    note: Prose | None = None
+    by: StaffId = "api"
+
+
+@router.get("")
+async def list_policies(session: Session) -> Policies:
+    """The policy in force of every kind."""
+    found = await session.scalars(
+        sa.select(PolicyVersion)
+        .ext(distinct_on(PolicyVersion.kind))
+        .order_by(PolicyVersion.kind, PolicyVersion.version.desc())
+    )
+    published = {version.kind: _view(version) for version in found}
+    return Policies(items=[published.get(kind) or _default(kind) for kind in PolicyKind])
+
+
+@router.get("/{kind}")
+async def show_policy(kind: PolicyKind, session: Session) -> PolicyVersions:
+    """One kind: what is in force, and every version before it, the newest first."""
+    found = await session.scalars(
+        sa.select(PolicyVersion)
+        .where(PolicyVersion.kind == kind)
+        .order_by(PolicyVersion.version.desc())
+    )
+    versions = [*(_view(version) for version in found), _default(kind)]
+    meanings = {
+        name: field.description or "" for name, field in POLICIES[kind].model_fields.items()
+    }
+    return PolicyVersions(current=versions[0], versions=versions, fields=meanings)
+
+
+@router.post("/{kind}", status_code=201)
+async def publish_policy(
+    kind: PolicyKind, body: NewVersion, session: Session, response: Response
+) -> PolicyView:
+    """Publish a version. Processes that start from now on take it; running ones keep theirs."""
+    document = _checked(kind, body.document)
+    published = await session.scalar(
+        insert(PolicyVersion)
+        .values(
+            kind=kind,
+            version=sa.select(sa.func.coalesce(sa.func.max(PolicyVersion.version), 0) + 1)
+            .where(PolicyVersion.kind == kind)
+            .scalar_subquery(),
+            document=document,
+            note=body.note or "",
+            published_by=body.by,
+        )
+        .on_conflict_do_nothing()
+        .returning(PolicyVersion)
+    )
+    if published is None:
+        raise Problem(Code.CONFLICT, "somebody else published a version at the same moment")
+    response.headers["Location"] = f"/api/v1/policies/{kind}"
+    return _view(published)
+
+
+def _checked(kind: PolicyKind, document: dict[str, Any]) -> dict[str, Any]:
+    """The document as it is stored. Raises 422 with every fault."""
+    policy = POLICIES[kind]
+    errors = [*_unknown_or_missing(policy, document), *_durations(policy, document)]
+    if not errors:
+        try:
+            checked = policy.model_validate(document)
+        except ValidationError as error:
+            errors = field_errors(error.errors(include_url=False, include_input=False), document)
+        else:
+            errors = _touches(document)
+            if not errors:
+                return checked.model_dump(mode="json")
+    errors = [
+        FieldError(pointer=f"/document{e.pointer}", code=e.code, detail=e.detail) for e in errors
+    ]
+    first = errors[0]
+    raise Problem(Code.INVALID_REQUEST, f"{first.pointer}: {first.detail}", errors=errors)
+
+
+def _unknown_or_missing(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldError]:
+    known = policy.model_fields
+    unknown = [
+        FieldError(pointer=f"/{name[:60]}", code="unknown_field", detail="there is no such field")
+        for name in document
+        if name not in known
+    ]
+    missing = [
+        FieldError(
+            pointer=f"/{name}", code="missing", detail="is missing: a version is a whole document"
+        )
+        for name in known
+        if name not in document
+    ]
+    return unknown + missing
+
+
+def _durations(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldError]:
+    """Only ISO 8601, and each priority of a table; pydantic would take numbers and leave gaps."""
+    schema = policy.model_json_schema()["properties"]
+    errors = []
+    for name, value in document.items():
+        if name not in schema:
+            continue
+        if schema[name].get("format") == "duration":
+            errors += _duration(f"/{name}", value)
+        elif isinstance(value, dict):
+            for priority in Priority:
+                if priority not in value:
+                    errors.append(
+                        FieldError(
+                            pointer=f"/{name}/{priority}", code="missing", detail="is missing"
+                        )
+                    )
+            for priority, duration in value.items():
+                errors += _duration(f"/{name}/{str(priority)[:40]}", duration)
+        elif isinstance(value, bool) or (
+            isinstance(value, str) and schema[name].get("type") in ("integer", "number")
+        ):
+            errors.append(FieldError(pointer=f"/{name}", code="type", detail="must be a number"))
+    return errors
+
+
+def _duration(pointer: str, value: Any) -> list[FieldError]:
+    if isinstance(value, str) and _DURATION.fullmatch(value) and value[-1] not in "PT":
+        return []
+    detail = "is not a duration: write it as P3D or PT8H (ISO 8601)"
+    return [FieldError(pointer=pointer, code="duration", detail=detail)]
+
+
+def _touches(document: dict[str, Any]) -> list[FieldError]:
+    """Only marketing templates that exist."""
+    possible = [
+        str(template)
+        for template in Template
+        if MESSAGES[template].message_class is MessageClass.MARKETING
+    ]
+    return [
+        FieldError(
+            pointer=f"/touches/{index}",
+            code="unknown_template",
+            detail=f"must be one of: {', '.join(possible)}",
+        )
+        for index, touch in enumerate(document.get("touches", ()))
+        if touch not in possible
+    ]
+
+
+def _default(kind: PolicyKind) -> PolicyView:
+    return PolicyView(
+        kind=kind,
+        version=0,
+        document=POLICIES[kind]().model_dump(mode="json"),
+        note="the default",
+        published_by="perennial",
+        published_at=None,
+    )
+
+
+def _view(version: PolicyVersion) -> PolicyView:
+    """The document as a process would take it: with defaults for fields added since."""
+    return PolicyView(
+        kind=version.kind,
+        version=version.version,
+        document=POLICIES[version.kind].model_validate(version.document).model_dump(mode="json"),
+        note=version.note,
+        published_by=version.published_by,
+        published_at=version.published_at,
+    )

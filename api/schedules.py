@@ -1,0 +1,172 @@
+"""The recurring work: Temporal Schedules, listed, paused, triggered and caught up."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, Self
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field, model_validator
+from temporalio.client import (
+    Client,
+    ScheduleActionStartWorkflow,
+    ScheduleBackfill,
+    ScheduleDescription,
+    ScheduleHandle,
+    ScheduleOverlapPolicy,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+from api.deps import Held, Resources, patiently
+from api.errors import invalid_field, not_found
+from api.fields import Body, Instant, StaffId, Word
+from api.routing import ApiRoute
+
+router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=ApiRoute)
+
+PREFIX = "schedule/"
+_LONGEST_BACKFILL = timedelta(days=366)
+
+Name = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,59}$", examples=["retention-sweep"])]
+
+
+class RecentRun(BaseModel):
+    scheduled_at: datetime
+    started_at: datetime
+
+
+class ScheduleView(BaseModel):
+    name: str
+    does: str = Field(description="the workflow it starts")
+    paused: bool
+    note: str
+    next_runs: list[datetime]
+    recent_runs: list[RecentRun]
+    runs: int
+    missed: int
+    temporal_url: str
+
+
+class Schedules(BaseModel):
+    items: list[ScheduleView]
+
+
+class StaffReason(Body):
+    by: StaffId = "api"
+    reason: Word | None = Field(None, description="a code, no personal data")
+
+
+class Backfill(Body):
+    """Run what would have run in a span of the past."""
+
+    start_at: Instant
+    end_at: Instant
+    overlap: Literal["skip", "buffer_one", "buffer_all", "allow_all"] = "buffer_all"
+
+    @model_validator(mode="after")
+    def _is_a_span(self) -> Self:
+        if self.end_at <= self.start_at:
+            raise ValueError("end_at must be after start_at")
+        if self.end_at - self.start_at > _LONGEST_BACKFILL:
+            raise ValueError(f"at most {_LONGEST_BACKFILL.days} days at once")
+        return self
+
+
+class ScheduleTold(BaseModel):
+    name: str
+    accepted: bool = True
+
+
+@router.get("")
+async def list_schedules(held: Held) -> Schedules:
+    """Every schedule with its next runs."""
+    client = await held.engine.client()
+    async with patiently():
+        listed = [one.id async for one in await client.list_schedules()]
+        ours = sorted(name for name in listed if name.startswith(PREFIX))
+        handles = [client.get_schedule_handle(name) for name in ours]
+        return Schedules(items=[_view(await handle.describe(), held) for handle in handles])
+
+
+@router.get("/{name}")
+async def show_schedule(name: Name, held: Held) -> ScheduleView:
+    """One schedule."""
+    return await _show(held, name)
+
+
+@router.post("/{name}/pause")
+async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
+    """Start nothing until it is resumed."""
+    handle = await _handle(held, name)
+    async with patiently():
+        await handle.pause(note=_note("paused", body))
+    return await _show(held, name)
+
+
+@router.post("/{name}/resume")
+async def resume_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
+    """Go on with the next run."""
+    handle = await _handle(held, name)
+    async with patiently():
+        await handle.unpause(note=_note("resumed", body))
+    return await _show(held, name)
+
+
+@router.post("/{name}/trigger", status_code=202)
+async def trigger_schedule(name: Name, held: Held) -> ScheduleTold:
+    """Run it once now, also when it is paused."""
+    handle = await _handle(held, name)
+    async with patiently():
+        await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
+    return ScheduleTold(name=name)
+
+
+@router.post("/{name}/backfill", status_code=202)
+async def backfill_schedule(name: Name, body: Backfill, held: Held) -> ScheduleTold:
+    """Run what it missed between two moments of the past."""
+    if body.end_at > datetime.now(UTC):
+        raise invalid_field("/end_at", "must not be in the future")
+    handle = await _handle(held, name)
+    overlap = ScheduleOverlapPolicy[body.overlap.upper()]
+    async with patiently():
+        await handle.backfill(
+            ScheduleBackfill(start_at=body.start_at, end_at=body.end_at, overlap=overlap)
+        )
+    return ScheduleTold(name=name)
+
+
+async def _handle(held: Resources, name: str) -> ScheduleHandle:
+    client: Client = await held.engine.client()
+    return client.get_schedule_handle(PREFIX + name)
+
+
+async def _show(held: Resources, name: str) -> ScheduleView:
+    handle = await _handle(held, name)
+    try:
+        async with patiently():
+            return _view(await handle.describe(), held)
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            raise not_found("schedule", name) from None
+        raise
+
+
+def _note(what: str, body: StaffReason) -> str:
+    return f"{what} by {body.by}" + (f": {body.reason}" if body.reason else "")
+
+
+def _view(found: ScheduleDescription, held: Resources) -> ScheduleView:
+    action = found.schedule.action
+    name = found.id.removeprefix(PREFIX)
+    return ScheduleView(
+        name=name,
+        does=str(action.workflow) if isinstance(action, ScheduleActionStartWorkflow) else "",
+        paused=found.schedule.state.paused,
+        note=found.schedule.state.note or "",
+        next_runs=list(found.info.next_action_times),
+        recent_runs=[
+            RecentRun(scheduled_at=run.scheduled_at, started_at=run.started_at)
+            for run in found.info.recent_actions
+        ],
+        runs=found.info.num_actions,
+        missed=found.info.num_actions_missed_catchup_window,
+        temporal_url=f"{held.temporal_ui_url}/namespaces/{held.namespace}/schedules/{name}",
+    )
