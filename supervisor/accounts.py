@@ -20,28 +20,38 @@ def user_for_postgres(existing: Path, must_reach: list[Path]) -> User | None:
     with the one capability that lets that user search directories; where the container does not
     have it, the start is refused.
     """
+    owner = existing.stat() if existing.exists() else None
     if os.geteuid() != 0:
+        if owner is not None and owner.st_uid != os.geteuid():
+            raise Refused(
+                f"{existing} belongs to user {_name(owner.st_uid)}: start as that user, "
+                "or set CRM_DATA_DIR to a directory of yours"
+            )
         return None
-    user = _owner(existing) or _system_user()
+    if owner is not None and owner.st_uid == 0:
+        raise Refused(
+            f"{existing} belongs to root and PostgreSQL does not run as root: "
+            f"give it away with `chown -R {_name(_system_user().uid)} {existing}`"
+        )
+    user = User(owner.st_uid, owner.st_gid) if owner else _system_user()
     blocked = next((b for path in must_reach if (b := _blocked_at(path, user))), None)
     if blocked is None:
         return user
     capability = _capability_to_search()
     if capability is None:
-        name = pwd.getpwuid(user.uid).pw_name
         raise Refused(
-            f"PostgreSQL does not run as root and user {name} may not enter {blocked}: "
+            f"PostgreSQL does not run as root and user {_name(user.uid)} may not enter {blocked}: "
             "start as an ordinary user, or move the checkout and CRM_DATA_DIR to a place "
             "others may enter"
         )
     return user._replace(capability=capability)
 
 
-def _owner(existing: Path) -> User | None:
-    if not existing.exists():
-        return None
-    found = existing.stat()
-    return User(found.st_uid, found.st_gid) if found.st_uid != 0 else None
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def _system_user() -> User:

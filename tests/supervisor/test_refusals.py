@@ -14,6 +14,7 @@ from settings import Settings
 from supervisor.errors import Refused
 from supervisor.lock import exclusive, holder_pid
 from supervisor.ports import free_port
+from supervisor.postgres import binaries_version
 from supervisor.service import ROOT
 from supervisor.supervise import run
 
@@ -81,6 +82,16 @@ def test_data_of_another_postgresql_is_refused_before_anything_else(tmp_path: Pa
     with pytest.raises(Refused, match="made by PostgreSQL 12"):
         run(settings(tmp_path))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_data_of_another_user_is_refused(tmp_path: Path) -> None:
+    cluster = tmp_path / "postgres"
+    cluster.mkdir()
+    (cluster / "PG_VERSION").write_text(binaries_version().split(".")[0])
+    if os.geteuid() != 0:
+        pytest.skip("only root can make what belongs to somebody else; here: to root")
+    with pytest.raises(Refused, match=r"belongs to root .*chown -R"):
+        run(settings(tmp_path))
 
 
 def test_the_network_sees_the_api_only_with_a_chosen_key(tmp_path: Path) -> None:
