@@ -113,8 +113,19 @@ def replay(
     zone: Annotated[
         str, typer.Option(help="The time zone of the file's local times.")
     ] = "America/Sao_Paulo",
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and list them.")
+    ] = False,
+    chaos: Annotated[
+        int, typer.Option(min=0, hidden=True, help="Kill worker and Temporal so often.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(hidden=True, help="When they are killed.")] = 1,
 ) -> None:
-    """Play a shop's real orders through the running instance and reconcile the outcome."""
+    """Play a shop's real orders through the running instance and reconcile the outcome.
+
+    DIRECTORY holds the CSV files of the Olist public dataset's format. Exit codes: 0; 1 on what
+    --check looks for, or when the instance can't be reached; 2 when the files can't be played.
+    """
     from replay.command import run_replay
 
     code = run_replay(
@@ -125,6 +136,9 @@ def replay(
         json_file=json_file,
         check=check,
         zone=zone,
+        skip_bad_rows=skip_bad_rows,
+        chaos=chaos,
+        seed=seed,
     )
     raise typer.Exit(code)
 

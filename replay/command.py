@@ -1,0 +1,138 @@
+"""`crm.py replay` and `crm.py demo --running`: against an instance that is up."""
+
+import asyncio
+import contextlib
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from rich.console import Console
+
+from replay.chaos import kill_on_the_way
+from replay.history import BadInput, History
+from replay.instance import Instance, insist, opened
+from replay.olist import read_olist
+from replay.player import Player, begin_world
+from replay.progress import Progress
+from replay.reconciliation import Reconciliation, check_conservation, reconcile, settle
+from replay.report import print_reconciliation
+from supervisor.errors import Refused
+from supervisor.run_file import RunFile
+
+BAD_INPUT = 2  # exit code
+_SHOWN = 20
+_PATIENCE = timedelta(seconds=60)
+
+
+def run_replay(
+    run: RunFile,
+    directory: Path,
+    *,
+    day: float,
+    limit: int | None = None,
+    json_file: Path | None = None,
+    check: bool = False,
+    zone: str,
+    skip_bad_rows: bool = False,
+    chaos: int = 0,
+    seed: int = 1,
+) -> int:
+    """Play a directory, print and write the reconciliation; the exit code."""
+    console = Console()
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise Refused(f"--zone {zone} is not a time zone such as America/Sao_Paulo") from None
+    _refuse_unwritable(json_file)
+    try:
+        history = read_olist(directory, zone=zone, limit=limit, skip_bad_rows=skip_bad_rows)
+    except BadInput as bad:
+        _print_problems(Console(stderr=True), bad)
+        return BAD_INPUT
+    try:
+        result = asyncio.run(_replay(console, run, directory.name, history, day, chaos, seed))
+    except KeyboardInterrupt:
+        console.print("given up; what has entered goes on in the instance")
+        return 130
+    print_reconciliation(console, result)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.model_dump(mode="json"), indent=2) + "\n")
+    return 1 if check and not result.agrees else 0
+
+
+async def _replay(
+    console: Console,
+    run: RunFile,
+    name: str,
+    history: History,
+    day: float,
+    chaos: int,
+    seed: int,
+) -> Reconciliation:
+    begun = time.monotonic()
+    async with opened(run) as instance:
+        lasts = (history.ends_at - history.begins_at).total_seconds() / 86_400 * day
+        console.print(
+            f"{len(history.orders):,} orders of {len(history.customers):,} customers, "
+            f"{history.begins_at:%Y-%m-%d} to {history.ends_at:%Y-%m-%d}: "
+            f"takes {_duration(lasts)}",
+            highlight=False,
+        )
+        world = await begin_world(instance.http, f"replay of {name}"[:200], history.begins_at, day)
+        player = Player(instance.http, world, history.entries)
+        progress = Progress(console, instance, player, history.ends_at, history.zone)
+        async with progress.shown():
+            await _play_with_chaos(instance, player, progress, lasts, chaos, seed)
+            progress.doing("waiting until all is settled")
+            await insist(lambda: settle(instance, world, progress.doing))
+            progress.doing("checking that nothing is lost or twice")
+            verdict = await insist(lambda: check_conservation(instance, world, _PATIENCE))
+        elapsed = time.monotonic() - begun
+        return await insist(
+            lambda: reconcile(instance, history, world, player.tally, verdict, elapsed)
+        )
+
+
+async def _play_with_chaos(
+    instance: Instance, player: Player, progress: Progress, lasts: float, chaos: int, seed: int
+) -> None:
+    killing = asyncio.create_task(
+        kill_on_the_way(instance.run.data_dir, chaos, lasts, seed, progress.note)
+    )
+    try:
+        await player.play()
+    finally:
+        killing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await killing
+
+
+def _refuse_unwritable(path: Path | None) -> None:
+    """Before half an hour of work rather than after it."""
+    if path is None:
+        return
+    try:
+        path.touch()
+    except OSError as problem:
+        raise Refused(f"--json {path} can't be written ({problem.strerror})") from None
+
+
+def _print_problems(console: Console, bad: BadInput) -> None:
+    for problem in bad.problems[:_SHOWN]:
+        console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+    if len(bad.problems) > _SHOWN:
+        console.print(f"and {len(bad.problems) - _SHOWN:,} more", highlight=False)
+    console.print(
+        f"crm: {len(bad.problems):,} faults in the files; nothing was sent. Correct them, "
+        "or leave bad rows out with --skip-bad-rows",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
