@@ -103,6 +103,8 @@ class DeliveryActivities:
                     "promised_on": order.promised_on.isoformat() if order.promised_on else "",
                 }
                 await _tell(session, step, order, Template.ORDER_DISPATCHED, context)
+                if step.withdrawn:
+                    await withdraw_tasks(session, step, *step.withdrawn)
 
     @activity.defn
     async def record_attempt_failed(self, step: MilestoneStep) -> None:
@@ -110,6 +112,12 @@ class DeliveryActivities:
             if await _begin_milestone(session, step, "delivery_attempt_failed"):
                 order = await _move(session, step)
                 await _tell(session, step, order, Template.DELIVERY_ATTEMPT_FAILED)
+
+    @activity.defn
+    async def record_redelivery_overdue(self, step: OrderStep) -> None:
+        """Nothing was heard since a failed attempt; a support case follows."""
+        async with self.sessions.begin() as session:
+            await begin_step(session, step, "redelivery_overdue")
 
     @activity.defn
     async def record_rescheduled(self, step: MilestoneStep) -> None:

@@ -206,6 +206,7 @@ class Concern(StrEnum):
     PROMISE_ENDANGERED = "promise_endangered"
     PROMISE_MISSED = "promise_missed"
     CHASE = "chase"
+    REDELIVERY_OVERDUE = "redelivery_overdue"
 
 
 class Deadline(NamedTuple):
@@ -215,12 +216,16 @@ class Deadline(NamedTuple):
 
 
 def next_deadline(
-    terms: DeliveryTerms, seen: Collection[str], expected_on: date | None = None
+    terms: DeliveryTerms,
+    seen: Collection[str],
+    expected_on: date | None = None,
+    failed_at: datetime | None = None,
 ) -> Deadline | None:
     """The next moment at which an order in `terms.state` has to be looked at.
 
     `seen` holds the keys of the deadlines that have been dealt with; `expected_on` is the day the
-    carrier named, which spares the customer a warning when it keeps the promise.
+    carrier named, which spares the customer a warning when it keeps the promise; `failed_at` is a
+    failed attempt that no news has followed yet.
     """
     if terms.state.final or terms.placed_at is None:
         return None
@@ -229,6 +234,9 @@ def next_deadline(
     if terms.state is DeliveryState.PLACED:
         overdue = terms.placed_at + policy.approval_expected
         found.append(Deadline(overdue, Concern.APPROVAL_OVERDUE, "approval"))
+    if failed_at is not None:
+        redelivery = failed_at + policy.redelivery_expected
+        found.append(Deadline(redelivery, Concern.REDELIVERY_OVERDUE, f"redelivery/{failed_at}"))
     if day is not None:
         end = end_of_day(day, terms.zone)
         if expected_on is None or expected_on > day:

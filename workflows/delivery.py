@@ -52,6 +52,7 @@ class OrderDelivery(Process):
         self._dealt_with: set[str] = set()  # deadlines
         self._expected_on: date | None = None  # the carrier's word
         self._failed_attempts = 0
+        self._failed_at: datetime | None = None  # an attempt that no news has followed yet
 
     @workflow.run
     async def run(self, order: DeliveryInput) -> str:
@@ -149,6 +150,7 @@ class OrderDelivery(Process):
                 await self._ask_for_an_address()
             return
         news = self._news.pop(0)
+        self._failed_at = None
         if isinstance(news, DeliveryRescheduled):
             await self._reschedule(news)
             return
@@ -171,9 +173,8 @@ class OrderDelivery(Process):
                 await self._compensate(news)
 
     async def _approved(self, news: OrderApproved) -> None:
-        self._withdraw_task("approve")
+        withdrawn = self._approval_no_longer_asked()
         step = self._milestone(news, "approved", "the dispatch of the order")
-        withdrawn = ("approve",) if "approval" in self._dealt_with else ()
         await self._do(
             DeliveryActivities.record_approved,
             step.model_copy(update={"withdrawn": withdrawn}),
@@ -182,25 +183,28 @@ class OrderDelivery(Process):
 
     async def _dispatched(self, news: OrderDispatched) -> None:
         self._expected_on = news.expected_on
+        withdrawn = self._approval_no_longer_asked()
         step = self._milestone(news, "dispatched", "the carrier's delivery").model_copy(
-            update={"carrier": news.carrier, "tracking": news.tracking}
+            update={"carrier": news.carrier, "tracking": news.tracking, "withdrawn": withdrawn}
         )
         await self._do(
             DeliveryActivities.record_dispatched, step, "order dispatched; tell the customer"
         )
 
     async def _attempt_failed(self, news: DeliveryAttemptFailed) -> None:
-        """The customer is told; the second failure in a row becomes a support case."""
+        """The customer is told; a second failure becomes a support case, and so does silence."""
         self._failed_attempts += 1
+        self._failed_at = news.occurred_at
         step = self._milestone(news, "delivery attempt failed", "another attempt")
         await self._do(
             DeliveryActivities.record_attempt_failed, step, "attempt failed; tell the customer"
         )
         if self._failed_attempts == 2:
-            await self._open_case(news)
+            await self._open_case(news.event_id, "Support case: a delivery failed twice")
 
     async def _delivered(self, news: OrderDelivered) -> None:
         step = self._milestone(news, "delivered", ended=DeliveryState.DELIVERED)
+        self._tasks.clear()  # the step withdraws them: an order given up may turn up all the same
         self._show(DeliveryState.DELIVERED)
         await self._do(
             DeliveryActivities.record_delivered,
@@ -276,6 +280,18 @@ class OrderDelivery(Process):
                 )
             case Concern.PROMISE_ENDANGERED | Concern.PROMISE_MISSED:
                 await self._tell_that_promise_slips(deadline)
+            case Concern.REDELIVERY_OVERDUE:
+                await self._note_that_nobody_came_again(deadline)
+
+    async def _note_that_nobody_came_again(self, deadline: Deadline) -> None:
+        words = "no news since the failed attempt"
+        step = self._step(deadline.key, words, "news of the order", until=self._next_at())
+        await self._do(
+            DeliveryActivities.record_redelivery_overdue,
+            OrderStep(**step, order_id=self._order_id),
+            words,
+        )
+        await self._open_case(deadline.key, "Support case: nothing after a failed attempt")
 
     async def _tell_that_promise_slips(self, deadline: Deadline) -> None:
         assert self._terms.promised_on is not None
@@ -326,8 +342,12 @@ class OrderDelivery(Process):
             "messages can't reach the customer: ask a person for an address",
         )
 
-    async def _open_case(self, news: DeliveryAttemptFailed) -> None:
-        case_id = derived_id("case", self._order_id, news.event_id)
+    async def _open_case(self, because: str, words: str) -> None:
+        """One for each order, whatever else goes wrong with its attempts."""
+        if "case" in self._dealt_with:
+            return
+        self._dealt_with.add("case")
+        case_id = derived_id("case", self._order_id, because)
         await workflow.start_child_workflow(
             SupportCase.run,
             CaseInput(
@@ -336,7 +356,7 @@ class OrderDelivery(Process):
                 kind=CaseKind.FAILED_DELIVERY,
                 priority=Priority.HIGH,
                 opened_at=self._now,
-                event_id=news.event_id,
+                event_id=because,
                 order_id=self._order_id,
             ),
             id=support_workflow_id(case_id),
@@ -344,7 +364,7 @@ class OrderDelivery(Process):
             id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
             parent_close_policy=ParentClosePolicy.ABANDON,
             search_attributes=search_attributes(self._customer_id, ProcessKind.SUPPORT),
-            static_summary="Support case: a delivery failed twice",
+            static_summary=words,
         )
 
     # --- small words -------------------------------------------------------------------------
@@ -354,7 +374,13 @@ class OrderDelivery(Process):
         return self._terms.state
 
     def _deadline(self) -> Deadline | None:
-        return next_deadline(self._terms, self._dealt_with, self._expected_on)
+        return next_deadline(self._terms, self._dealt_with, self._expected_on, self._failed_at)
+
+    def _approval_no_longer_asked(self) -> tuple[str, ...]:
+        """The keys of the tasks to withdraw, now that the order goes on."""
+        asked = "approval" in self._dealt_with
+        self._withdraw_task("approve")
+        return ("approve",) if asked else ()
 
     def _next_at(self) -> datetime | None:
         deadline = self._deadline()
@@ -385,4 +411,5 @@ _WORDS = {
     Concern.PROMISE_ENDANGERED: "until the customer must be warned about the promised day",
     Concern.PROMISE_MISSED: "until the promised day has passed",
     Concern.CHASE: "until a person looks at the late order again",
+    Concern.REDELIVERY_OVERDUE: "until another attempt should have been heard of",
 }
