@@ -103,8 +103,7 @@ class SupportActivities:
                 else "case_answered"
             )
             if await begin_step(session, step, kind, {"by": step.by}):
-                dates = {"first_response_at": step.at} if step.first else {}
-                await _move(session, step, **dates)
+                await _move(session, step, **_first_response(step))
                 await _write(session, step, step.template, step.text_id)
 
     @activity.defn
@@ -112,7 +111,7 @@ class SupportActivities:
         """The customer answered, or a person took the case up: state and clocks change."""
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "case_updated", {"event": step.event_id}):
-                await _move(session, step)
+                await _move(session, step, **_first_response(step))
 
     @activity.defn
     async def record_case_assigned(self, step: CaseAssignedStep) -> None:
@@ -211,6 +210,10 @@ async def _move(session: AsyncSession, step: CaseStep, **values: Any) -> None:
     await _open_tasks(session, step)
     if step.withdrawn:
         await withdraw_tasks(session, step, *step.withdrawn)
+
+
+def _first_response(step: CaseStep) -> dict[str, datetime]:
+    return {"first_response_at": step.at} if step.first else {}
 
 
 async def _open_tasks(session: AsyncSession, step: CaseStep) -> None:

@@ -86,11 +86,14 @@ class CaseTerms(Terms[SupportPolicy]):
     pass
 
 
+FIRST_TASK = "first_response"  # its key within the case
+
+
 def first_task(policy: SupportPolicy, opened: CaseInput) -> TaskRequest:
     """What a new case asks of a person first; due with the case's first-response clock."""
     recovery = opened.kind is CaseKind.RECOVERY
     return TaskRequest(
-        key="first_response",
+        key=FIRST_TASK,
         kind=TaskKind.CONTACT_DISAPPOINTED if recovery else TaskKind.FIRST_RESPONSE,
         role=opened.queue,
         due_at=opened.contact_by or opened.opened_at + policy.first_response[opened.priority],
@@ -110,6 +113,7 @@ class CaseStep(Step):
     withdrawn: tuple[str, ...] = ()  # keys of tasks that nobody needs any more
     by: str = ""
     event_id: str = ""
+    first: bool = False  # the customer heard from a person for the first time
 
 
 class CaseOpenedStep(CaseStep):
@@ -121,7 +125,6 @@ class CaseAnsweredStep(CaseStep):
 
     template: Template
     text_id: UUID | None = None
-    first: bool = False
 
 
 class CaseAssignedStep(CaseStep):

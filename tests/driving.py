@@ -12,8 +12,15 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
+import pytest
 import sqlalchemy as sa
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowUpdateFailedError,
+)
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 import temporal_runtime
@@ -27,6 +34,7 @@ from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.delivery import DeliveryInput, OrderLine, OrderPlaced, PromisedItem
+from domain.errors import Refusal
 from domain.follow_up import FollowUpInput
 from domain.marketing import MarketingInput
 from domain.messages import Channel, Purpose
@@ -127,12 +135,22 @@ class Drive:
 
     # --- starting ----------------------------------------------------------------------------
 
-    async def start(self, process: type[Process], start: Any, workflow_id: str) -> Handle:
+    async def start(
+        self,
+        process: type[Process],
+        start: Any,
+        workflow_id: str,
+        signal: str | None = None,
+        fact: Fact | None = None,
+    ) -> Handle:
+        """Start a process, with a first fact if there is one."""
         handle = await self.client.start_workflow(
             process.run,  # type: ignore[attr-defined]  # every process has one
             start,
             id=workflow_id,
             task_queue=LIFECYCLE_QUEUE,
+            start_signal=signal,
+            start_signal_args=[fact] if fact else [],
         )
         await self.quiet(handle)
         return handle
@@ -215,6 +233,16 @@ class Drive:
     async def command(self, handle: Handle, update: Any, command: Any) -> None:
         await handle.execute_update(update, command)
         await self.quiet(handle)
+
+    async def refused(self, handle: Handle, update: Any, command: Any) -> list[str]:
+        """Give a command that can't be obeyed; what is allowed instead, by the refusal."""
+        with pytest.raises(WorkflowUpdateFailedError) as refused:
+            await handle.execute_update(update, command)
+        cause = refused.value.cause
+        assert isinstance(cause, ApplicationError)
+        assert cause.type == Refusal.NOT_ALLOWED_NOW
+        [allowed] = cause.details
+        return list(allowed)
 
     async def complete(self, handle: Handle, kind: TaskKind, outcome: str) -> None:
         """Complete the one open task of a kind."""

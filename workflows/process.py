@@ -237,7 +237,7 @@ class Process:
             f"{name}/{run}/{self._commands_obeyed}",
             words.get(name, before.step),
             before.waiting_for if name != "stop" else "",
-            until=before.next_timer_at if name != "stop" else None,
+            until=self._timer_at if name != "stop" else None,
             ended="stopped" if name == "stop" else "",
             state=state,
         )
@@ -259,7 +259,7 @@ class Process:
             f"task_completed/{key}",
             self._standing.step,
             self._standing.waiting_for,
-            until=self._standing.next_timer_at,
+            until=self._timer_at,
             ended=self._standing.outcome,
             state=ProcessState.PAUSED if self._paused else self._standing.state,
         )

@@ -11,6 +11,7 @@ from domain.messages import Template
 from domain.processes import Command, ProcessKind, ProcessState
 from domain.support import (
     ALLOWED,
+    FIRST_TASK,
     Assign,
     CaseAnsweredStep,
     CaseAssignedStep,
@@ -28,7 +29,7 @@ from domain.support import (
     WaitForCustomer,
     first_task,
 )
-from domain.tasks import Role, TaskKind
+from domain.tasks import Role, TaskKind, task_id_of
 from workflows.process import Process
 from workflows.visibility import OWNER
 
@@ -183,6 +184,8 @@ class SupportCase(Process):
     async def _open(self) -> None:
         """Record the case, start its clocks, acknowledge it."""
         opened = self._case
+        # Its completion is accepted, and said to be, from the first step on.
+        self._tasks[task_id_of(workflow.info().workflow_id, FIRST_TASK)] = FIRST_TASK
         fields = self._step("opened", "opened, acknowledged", "an agent", at=opened.opened_at)
         self._terms: CaseTerms = await self._do(
             SupportActivities.open_case,
@@ -198,7 +201,6 @@ class SupportCase(Process):
         )
         self._clock = self._terms.clock
         first = first_task(self._terms.policy, opened)
-        self._task(first.key, first.kind, first.role, first.due_at)
         self._first_response_due = first.due_at
         resolution = self._terms.policy.resolution[self._priority]
         self._resolution = StopClock(left=resolution, since=opened.opened_at)
@@ -210,7 +212,7 @@ class SupportCase(Process):
     @property
     def _contacted(self) -> bool:
         """The first-response task was completed by hand (a call, say) rather than by a reply."""
-        return self._first_response_due is not None and "first_response" in self._outcomes
+        return self._first_response_due is not None and FIRST_TASK in self._outcomes
 
     async def _act(self) -> None:
         if self._requests:
@@ -310,7 +312,9 @@ class SupportCase(Process):
         self._work_on_it()
         fields = self._case_step(self._key("contacted"), "contacted by staff")
         await self._do(
-            SupportActivities.record_case_noted, CaseStep(**fields), "the customer was contacted"
+            SupportActivities.record_case_noted,
+            CaseStep(**fields, first=True),
+            "the customer was contacted",
         )
 
     async def _assign(self, command: Assign) -> None:
@@ -404,7 +408,7 @@ class SupportCase(Process):
         answered = tuple(
             key
             for key in self._tasks.values()
-            if key.startswith(("first_response", "reply/", "reopened/"))
+            if key.startswith((FIRST_TASK, "reply/", "reopened/"))
         )
         for key in answered:
             self._withdraw_task(key)

@@ -27,7 +27,6 @@ from domain.delivery import (
 )
 from domain.policies import DeliveryPolicy, PolicyKind, Priority
 from domain.processes import (
-    LIFECYCLE_QUEUE,
     Fact,
     MessageSettled,
     ProcessState,
@@ -602,13 +601,5 @@ async def _reopened(
     event = kind.model_validate(
         {"event_id": f"late-{uuid4()}", "occurred_at": datetime.now(UTC) + HOUR}
     )
-    handle = await drive.client.start_workflow(
-        OrderDelivery.run,
-        DeliveryInput(order_id=order_id, customer_id=customer),
-        id=delivery_workflow_id(order_id),
-        task_queue=LIFECYCLE_QUEUE,
-        start_signal=signal,
-        start_signal_args=[event],
-    )
-    await drive.quiet(handle)
-    return handle
+    order = DeliveryInput(order_id=order_id, customer_id=customer)
+    return await drive.start(OrderDelivery, order, delivery_workflow_id(order_id), signal, event)
