@@ -32,6 +32,19 @@ _FIRST = (
 )
 
 # States are written out in the statements: only so can the planner use the partial indexes.
+_IS_DUE = sa.and_(
+    sa.text("messages.state IN ('queued','held')"),
+    _messages.c.not_before <= sa.func.now(),
+    sa.cast(_messages.c.channel, sa.Text) == sa.any_(sa.bindparam("channels")),
+)
+_BY_URGENCY = (
+    sa.case(
+        {kind.value: rank for rank, kind in enumerate(_FIRST)}, value=_messages.c.message_class
+    ),
+    _messages.c.not_before,
+)
+# Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
+_NEXT = sa.select(_messages.c.id).where(_IS_DUE).order_by(*_BY_URGENCY).limit(sa.bindparam("most"))
 _DUE = (
     sa.select(
         *(
@@ -42,18 +55,8 @@ _DUE = (
             )
         )
     )
-    .where(
-        sa.text("messages.state IN ('queued','held')"),
-        _messages.c.not_before <= sa.func.now(),
-        sa.cast(_messages.c.channel, sa.Text) == sa.any_(sa.bindparam("channels")),
-    )
-    .order_by(
-        sa.case(
-            {cls.value: rank for rank, cls in enumerate(_FIRST)}, value=_messages.c.message_class
-        ),
-        _messages.c.not_before,
-    )
-    .limit(sa.bindparam("most"))
+    .where(_messages.c.id == sa.any_(sa.func.array(_NEXT.scalar_subquery())), _IS_DUE)
+    .order_by(*_BY_URGENCY)
     .with_for_update(skip_locked=True)
 )
 

@@ -37,7 +37,7 @@ from messaging.sms import LocalSms
 from messaging.smtp import SmtpAccount, SmtpProvider
 
 RULES = DispatchRules(
-    lease=timedelta(seconds=1),
+    lease=timedelta(seconds=4),
     grace=timedelta(seconds=0.3),
     resend_after=timedelta(seconds=1),
     first_retry=timedelta(seconds=0.1),
@@ -45,6 +45,7 @@ RULES = DispatchRules(
     hold=timedelta(seconds=0.1),
     longest_pause=timedelta(seconds=0.5),
 )
+IMPATIENT = replace(RULES, lease=timedelta(seconds=0.5), grace=timedelta(seconds=0.2))
 LINKS = Links("https://crm.example.com", b"k" * 32, "perennial.example")
 SETTLED = [state for state in MessageState if state.settled]
 
@@ -59,7 +60,7 @@ def dispatcher(
     rules: DispatchRules = RULES,
 ) -> MessageActivities:
     account = SmtpAccount(
-        *("127.0.0.1", port, "Perennial <hello@perennial.example>"), answer_timeout=0.5
+        *("127.0.0.1", port, "Perennial <hello@perennial.example>"), answer_timeout=1.0
     )
     providers: dict[Channel, Provider] = {
         Channel.EMAIL: SmtpProvider(account),
@@ -220,7 +221,7 @@ def run_until_killed(database: str, port: int, inbox: Path, point: str) -> None:
 async def _dispatch(database: str, port: int, inbox: Path, point: str) -> None:
     # No process is told anything here, so no Temporal server is needed: a lazy client.
     client = await Client.connect("127.0.0.1:1", lazy=True)
-    activities = dispatcher(connect(database), client, port, inbox)
+    activities = dispatcher(connect(database), client, port, inbox, rules=IMPATIENT)
     account = SmtpAccount("127.0.0.1", port, "Perennial <hello@perennial.example>", connections=1)
     dying = {**activities.providers, Channel.EMAIL: _DyingProvider(account, point)}
     async with running(replace(activities, providers=dying)) as task:

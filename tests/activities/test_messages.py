@@ -32,6 +32,7 @@ from domain.processes import MessageSettled
 from domain.support import CaseKind, CaseState
 from domain.tasks import Role
 from tests.activities.dispatching import (
+    IMPATIENT,
     RULES,
     consent_of,
     dispatcher,
@@ -254,7 +255,6 @@ async def test_selling_waits_while_a_recovery_case_is_open(
     )
     async with sessions.begin() as session:
         session.add(case)
-    # Its own short hold is stretched to what spares the database: two seconds.
     async with running(activities):
         await until(sessions, lambda found: found[0].state is MessageState.HELD)
         async with sessions.begin() as session:
@@ -493,8 +493,7 @@ async def test_a_dispatcher_killed_at_any_point_loses_nothing_and_sends_nothing_
     assert await ended(process) == -signal.SIGKILL
     left = Counter(row.state for row in await messages(sessions))
     assert left[MessageState.SENDING] > 0, "it died with claims in hand"
-    impatient = replace(RULES, lease=timedelta(seconds=0.4), grace=timedelta(seconds=0.2))
-    async with running(replace(activities, rules=impatient)):
+    async with running(replace(activities, rules=IMPATIENT)):
         await until_settled(sessions)
     await each_arrived_once(post_office, sessions)
 
@@ -506,7 +505,7 @@ async def test_a_dispatcher_that_was_stopped_and_goes_on_later_changes_nothing(
     process = start_dispatcher(sessions, post_office, "stopped_before_dot")
     try:
         await until(sessions, lambda found: any(row.state == "sending" for row in found))
-        async with running(activities):
+        async with running(replace(activities, rules=IMPATIENT)):
             rows = await until_settled(sessions)
             assert process.pid is not None
             os.kill(process.pid, signal.SIGCONT)
