@@ -51,6 +51,7 @@ LIFECYCLE_WORKFLOWS: Sequence[type] = [
 ]
 
 MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch]
+_STEPS_AT_ONCE = 20
 _GRACE = timedelta(seconds=5)
 
 
@@ -81,8 +82,10 @@ def lifecycle_worker(client: Client, sessions: Sessions) -> Worker:
         activities=lifecycle_activities(sessions, client),
         workflow_runner=temporal_runtime.workflow_runner(),
         max_cached_workflows=1000,
-        max_concurrent_workflow_tasks=100,
-        max_concurrent_local_activities=30,
+        # Few at once, each with a connection to PostgreSQL at hand: under overload tasks then wait
+        # in the server's queue, where waiting costs nothing, instead of timing out half done.
+        max_concurrent_workflow_tasks=_STEPS_AT_ONCE,
+        max_concurrent_local_activities=_STEPS_AT_ONCE,
         workflow_task_poller_behavior=PollerBehaviorSimpleMaximum(maximum=20),
         graceful_shutdown_timeout=_GRACE,
     )

@@ -33,8 +33,10 @@ from domain.processes import (
 from domain.support import CaseInput, CaseKind
 from domain.tasks import Role
 from workflows.process import Process
-from workflows.support import SupportCase
 from workflows.visibility import search_attributes
+
+with workflow.unsafe.imports_passed_through():  # references only; each runs in its own sandbox
+    from workflows.support import SupportCase
 
 
 @workflow.defn
