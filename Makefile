@@ -40,7 +40,7 @@ histories: $(INSTALLED)  ## record the stored workflow histories anew
 	$(BIN)/python -m tests.record_histories $(ARGS)
 
 screenshots: $(INSTALLED)  ## make the pictures of the README anew
-	$(BIN)/python docs/screenshots.py $(ARGS)
+	$(BIN)/python -m docs.screenshots $(ARGS)
 
 lock: $(INSTALLED)  ## pin the newest versions requirements*.in allow
 	$(BIN)/python -m uv pip compile --generate-hashes --no-emit-index-url --no-header --universal \
