@@ -287,10 +287,14 @@ class Conservation:
             **await self._suspects_in_temporal(),
             **await self._suspects_in_inbox(),
         }
-        while suspects and time.monotonic() - begun < self.patience.total_seconds():
+        moved_at = begun  # a busy system that works off what has piled up is waited for
+        while suspects and time.monotonic() - moved_at < self.patience.total_seconds():
             self.beat()
             await asyncio.sleep(_LOOK_AGAIN)
-            suspects = await self._still_suspect(suspects)
+            left = await self._still_suspect(suspects)
+            if len(left) < len(suspects):
+                moved_at = time.monotonic()
+            suspects = left
         findings = _findings(suspects)
         return Verdict(
             taken_at=datetime.now(UTC),

@@ -1,0 +1,416 @@
+"""The conservation check sees each way in which something can be lost, doubled or stuck."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import sqlalchemy as sa
+from temporalio.testing import WorkflowEnvironment
+
+from activities.verify import CHECKS, Conservation, Verdict, record_verdict
+from database.base import Base, Sessions
+from database.customers import Customer, Simulation
+from database.events import Event, Verification
+from database.feedback import Feedback
+from database.inbox import Inbox
+from database.messages import Message
+from database.orders import Order, OrderMilestone
+from database.processes import ProcessRow
+from database.tasks import Task
+from database.timeline import TimelineLine
+from domain.delivery import DeliveryState, Effect
+from domain.follow_up import Verdict as Said
+from domain.messages import MESSAGES, Channel, MessageState, Template
+from domain.policies import SurveyScale
+from domain.processes import (
+    Phase,
+    ProcessKind,
+    ProcessState,
+    delivery_workflow_id,
+    follow_up_workflow_id,
+    lifecycle_workflow_id,
+)
+from domain.tasks import Role, TaskKind, TaskState
+from messaging.inbox import open_inbox
+from tests.driving import becomes
+from workflows.visibility import search_attributes
+
+NOW = datetime.now(UTC)
+LATER = timedelta(hours=1)
+
+
+class World:
+    """A simulation with one customer, whose rows are made as a test wants them."""
+
+    def __init__(self, temporal: WorkflowEnvironment, sessions: Sessions, inbox: Path) -> None:
+        self.sessions = sessions
+        self.inbox = inbox
+        self._client = temporal.client
+        self.simulation, self.customer = uuid4(), uuid4()
+
+    async def begin(self) -> None:
+        await self.add(
+            Simulation(
+                id=self.simulation, name="test", machine_origin=NOW, business_origin=NOW, speed=1.0
+            )
+        )
+        await self.add(
+            Customer(
+                id=self.customer,
+                reference=str(self.customer),
+                name="Ada Lovelace",
+                simulation_id=self.simulation,
+            )
+        )
+
+    async def add(self, *rows: Base) -> None:
+        async with self.sessions.begin() as session:
+            session.add_all(rows)
+
+    async def check(self, patience: float = 0) -> Verdict:
+        return await Conservation(
+            self.sessions,
+            self._client,
+            Inbox(self.inbox),
+            simulation=self.simulation,
+            patience=timedelta(seconds=patience),
+        ).run()
+
+    async def found(self) -> list[str]:
+        return [finding.check for finding in (await self.check()).findings]
+
+    # --- rows ----------------------------------------------------------------------------------
+
+    def process(
+        self, workflow_id: str, kind: ProcessKind, state: ProcessState, **fields: Any
+    ) -> ProcessRow:
+        return ProcessRow(
+            workflow_id=workflow_id,
+            kind=kind,
+            customer_id=self.customer,
+            state=state,
+            step="step",
+            waiting_for="",
+            outcome="",
+            allowed=[],
+            started_at=NOW,
+            ended_at=NOW if state.ended else None,
+            **fields,
+        )
+
+    def event(self, workflow_id: str, kind: str = "order_approved") -> Event:
+        return Event(
+            event_id=f"e-{uuid4()}",
+            kind=kind,
+            customer_id=self.customer,
+            workflow_id=workflow_id,
+            occurred_at=NOW,
+            body={},
+            fingerprint="",
+            accepted_by="test",
+        )
+
+    def line(self, workflow_id: str, key: str, kind: str, **facts: Any) -> TimelineLine:
+        return TimelineLine(
+            customer_id=self.customer,
+            workflow_id=workflow_id,
+            step_key=key,
+            kind=kind,
+            phase=Phase.DURING,
+            happened_at=NOW,
+            facts=facts,
+        )
+
+    def order(self, state: DeliveryState = DeliveryState.PLACED) -> Order:
+        return Order(
+            id=uuid4(),
+            customer_id=self.customer,
+            reference="O-1",
+            state=state,
+            currency="EUR",
+            total_minor=1,
+            lines=[],
+            placed_at=NOW,
+            delivered_at=NOW if state is DeliveryState.DELIVERED else None,
+        )
+
+    def message(self, state: MessageState, **fields: Any) -> Message:
+        template = Template.ORDER_CONFIRMED
+        kind = MESSAGES[template]
+        key = f"m-{uuid4()}"
+        values: dict[str, Any] = {
+            "key": key,
+            "customer_id": self.customer,
+            "workflow_id": "delivery/1",
+            "step": "step",
+            "template": template,
+            "message_class": kind.message_class,
+            "purpose": kind.purpose,
+            "channel": Channel.EMAIL,
+            "context": {"key": key},
+            "state": state,
+            "asked_at": NOW,
+            "not_before": NOW - timedelta(minutes=1),
+            **fields,
+        }
+        return Message(**values)
+
+    def accepted(self, message_id: str) -> Message:
+        return self.message(MessageState.ACCEPTED, message_id=message_id, accepted_at=NOW)
+
+    async def runs(self, workflow_id: str) -> None:
+        """A process that Temporal knows and no worker takes up."""
+        await self._client.start_workflow(
+            "FollowUp",
+            id=workflow_id,
+            task_queue=f"nobody-{uuid4()}",
+            search_attributes=search_attributes(self.customer, ProcessKind.FOLLOW_UP),
+        )
+        await self._seen(f"WorkflowId = '{workflow_id}'")
+
+    async def terminated(self, workflow_id: str) -> None:
+        await self._client.get_workflow_handle(workflow_id).terminate()
+        await self._seen(f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Terminated'")
+
+    async def _seen(self, query: str) -> None:
+        async def count() -> int:
+            return (await self._client.count_workflows(query)).count
+
+        await becomes(count, 1)
+
+
+@pytest.fixture
+async def world(
+    temporal: WorkflowEnvironment,
+    sessions: Sessions,
+    only_my_processes: None,
+    tmp_path: Path,
+) -> World:
+    inbox = tmp_path / "inbox.sqlite"
+    open_inbox(inbox).close()
+    world = World(temporal, sessions, inbox)
+    await world.begin()
+    return world
+
+
+async def test_a_world_in_order_is_clean(world: World) -> None:
+    lifecycle = lifecycle_workflow_id(world.customer)
+    event = world.event(lifecycle, "lead_received")
+    await world.add(
+        event,
+        world.process(lifecycle, ProcessKind.LIFECYCLE, ProcessState.RUNNING),
+        world.line(lifecycle, event.event_id, "lead_received"),
+        world.message(MessageState.QUEUED, provider_answer="421 try again later"),
+        world.message(MessageState.SUPPRESSED, decision={"because": "no consent"}),
+    )
+    await world.runs(lifecycle)
+    verdict = await world.check()
+    assert verdict.findings == []
+    assert verdict.clean
+    assert verdict.counts == {
+        "customers": 1,
+        "events": 1,
+        "processes": 1,
+        "messages": 2,
+        "tasks": 0,
+    }
+
+
+async def test_an_event_without_effect_and_without_process(world: World) -> None:
+    await world.add(world.event(f"delivery/{uuid4()}"))
+    assert await world.found() == ["customers_without_lifecycle", "events_without_effect"]
+
+
+async def test_what_staff_paused_may_wait(world: World) -> None:
+    lifecycle = lifecycle_workflow_id(world.customer)
+    await world.add(
+        world.event(lifecycle, "risk_noticed"),
+        world.process(
+            lifecycle,
+            ProcessKind.LIFECYCLE,
+            ProcessState.PAUSED,
+            next_timer_machine_at=NOW - LATER,
+        ),
+    )
+    await world.runs(lifecycle)
+    assert await world.found() == []
+
+
+async def test_an_order_that_nobody_follows_up(world: World) -> None:
+    order = world.order(DeliveryState.DELIVERED)
+    await world.add(order)
+    assert await world.found() == ["orders_without_process", "deliveries_without_follow_up"]
+
+
+async def test_a_disappointed_customer_without_a_case(world: World) -> None:
+    await world.add(
+        Feedback(
+            id=uuid4(),
+            customer_id=world.customer,
+            event_id="e",
+            scale=SurveyScale.STARS,
+            score=1,
+            verdict=Said.DETRACTOR,
+            answered_at=NOW,
+            recovery_case_id=uuid4(),
+        )
+    )
+    assert await world.found() == ["disappointments_without_case"]
+
+
+async def test_an_end_of_which_the_lifecycle_has_not_heard(world: World) -> None:
+    follow_up = follow_up_workflow_id(uuid4())
+    await world.add(world.process(follow_up, ProcessKind.FOLLOW_UP, ProcessState.COMPLETED))
+    assert await world.found() == ["ends_unheard"]
+    lifecycle = lifecycle_workflow_id(world.customer)
+    await world.add(world.line(lifecycle, "ended", "process_ended", process=follow_up))
+    assert await world.found() == []
+
+
+async def test_a_process_that_slept_through_its_moment(world: World) -> None:
+    lifecycle = lifecycle_workflow_id(world.customer)
+    missed = {"next_timer_at": NOW, "next_timer_machine_at": NOW - LATER}
+    await world.add(world.process(lifecycle, ProcessKind.LIFECYCLE, ProcessState.RUNNING, **missed))
+    await world.runs(lifecycle)
+    assert await world.found() == ["timers_missed"]
+
+
+@pytest.mark.parametrize(
+    ("state", "fields", "check"),
+    [
+        (MessageState.QUEUED, {}, "messages_unsettled"),
+        (MessageState.SENDING, {}, "messages_unsettled"),
+        (MessageState.BOUNCED, {}, "messages_unexplained"),
+        (MessageState.FAILED, {"provider_answer": "554 no"}, "messages_failed"),
+        (
+            MessageState.HELD,
+            {"decision": {"because": "a recovery"}, "not_before": NOW - LATER},
+            "messages_unexplained",
+        ),
+    ],
+)
+async def test_a_message_whose_state_nothing_explains(
+    world: World, state: MessageState, fields: dict[str, Any], check: str
+) -> None:
+    await world.add(world.message(state, **fields))
+    assert await world.found() == [check]
+
+
+async def test_a_task_of_a_process_that_has_ended(world: World) -> None:
+    delivery = delivery_workflow_id(uuid4())
+    await world.add(
+        world.process(delivery, ProcessKind.DELIVERY, ProcessState.STOPPED),
+        Task(
+            id=uuid4(),
+            customer_id=world.customer,
+            workflow_id=delivery,
+            kind=TaskKind.CHASE_ORDER,
+            role=Role.OPS,
+            state=TaskState.OPEN,
+            opened_at=NOW,
+            due_at=NOW,
+        ),
+    )
+    assert await world.found() == ["tasks_of_ended_processes"]
+
+
+async def test_what_was_done_or_said_twice(world: World) -> None:
+    order = world.order()
+    suppressed = {"decision": {"because": "no address"}, "context": {"order": "O-1"}}
+    await world.add(
+        order,
+        world.process(delivery_workflow_id(order.id), ProcessKind.DELIVERY, ProcessState.COMPLETED),
+        world.message(MessageState.HELD, **suppressed),
+        world.message(MessageState.HELD, **suppressed),
+    )
+    await world.add(
+        *(
+            OrderMilestone(
+                order_id=order.id,
+                event_id=f"e{number}",
+                milestone="order_approved",
+                effect=Effect.ADVANCES,
+                occurred_at=NOW,
+            )
+            for number in range(2)
+        )
+    )
+    verdict = await world.check()
+    assert [(one.check, one.count) for one in verdict.findings] == [("effects_twice", 2)]
+
+
+async def test_the_inbox_is_evidence(world: World) -> None:
+    await world.add(*(world.accepted(name) for name in ("once", "twice", "never")))
+    inbox = open_inbox(world.inbox)
+    for message_id in ("once", "twice", "twice", "somebody-elses", "somebody-elses"):
+        inbox.execute(
+            "INSERT INTO mails (message_id, mail_from, rcpt_to, subject, effect, received_at, raw)"
+            " VALUES (?, '', '', '', '', ?, '')",
+            (message_id, NOW.isoformat()),
+        )
+    inbox.close()
+    verdict = await world.check()
+    assert {one.check: one.count for one in verdict.findings} == {
+        "mails_twice": 1,
+        "mails_missing": 1,
+    }
+
+
+async def test_temporal_and_the_rows_must_agree(world: World) -> None:
+    here_only, there_only, over, failed = (follow_up_workflow_id(uuid4()) for _ in range(4))
+    lifecycle = lifecycle_workflow_id(world.customer)
+    await world.add(
+        world.process(here_only, ProcessKind.FOLLOW_UP, ProcessState.RUNNING),
+        world.process(over, ProcessKind.FOLLOW_UP, ProcessState.COMPLETED),
+        world.line(lifecycle, "ended", "process_ended", process=over),
+        world.process(failed, ProcessKind.FOLLOW_UP, ProcessState.STOPPED),
+    )
+    for workflow_id in (there_only, over, failed):
+        await world.runs(workflow_id)
+    await world.terminated(failed)
+    verdict = await world.check()
+    assert {one.check: one.examples for one in verdict.findings} == {
+        "not_running": [here_only],
+        "unknown_here": [there_only],
+        "still_running": [over],
+        "workflows_failed": [failed],
+    }
+
+
+async def test_what_clears_up_within_the_patience_is_no_finding(world: World) -> None:
+    await world.add(message := world.message(MessageState.QUEUED))
+    checking = asyncio.create_task(world.check(patience=10))
+    await asyncio.sleep(0.3)
+    async with world.sessions.begin() as session:
+        await session.execute(
+            sa.update(Message)
+            .where(Message.id == message.id)
+            .values(state=MessageState.SUPPRESSED, decision={"because": "opted out"})
+        )
+    assert (await checking).clean
+
+
+async def test_the_outcome_is_kept(world: World) -> None:
+    await world.add(world.message(MessageState.QUEUED))
+    await record_verdict(world.sessions, await world.check())
+    async with world.sessions() as session:
+        kept = (await session.scalars(sa.select(Verification))).one()
+    assert not kept.clean
+    assert kept.findings["findings"][0]["check"] == "messages_unsettled"
+
+
+async def test_other_worlds_do_not_count(world: World) -> None:
+    await world.add(world.event(f"delivery/{uuid4()}"))
+    world.simulation = uuid4()
+    assert await world.found() == []
+
+
+def test_each_check_has_a_test() -> None:
+    """Every check of PostgreSQL is proven red above."""
+    source = Path(__file__).read_text()
+    untested: Sequence[str] = [check.name for check in CHECKS if f'"{check.name}"' not in source]
+    assert untested == []
