@@ -4,26 +4,31 @@ import asyncio
 import contextlib
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from rich.console import Console
+from rich.table import Table
 
 from replay.chaos import kill_on_the_way
 from replay.history import BadInput, History
 from replay.instance import Instance, insist, opened
+from replay.lives import DAYS, make_lives
 from replay.olist import read_olist
+from replay.people import People
 from replay.player import Player, begin_world
 from replay.progress import Progress
 from replay.reconciliation import Reconciliation, check_conservation, reconcile, settle
 from replay.report import print_reconciliation
+from replay.summary import what_happened
 from supervisor.errors import Refused
 from supervisor.run_file import RunFile
 
 BAD_INPUT = 2  # exit code
 _SHOWN = 20
 _PATIENCE = timedelta(seconds=60)
+_DEMO_SETTLES = 15.0  # seconds after the last entry
 
 
 def run_replay(
@@ -107,6 +112,51 @@ async def _play_with_chaos(
         killing.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await killing
+
+
+def run_demo(run: RunFile, *, customers: int, seed: int, day: float) -> int:
+    """Play generated lives and print what happened; the exit code."""
+    console = Console()
+    try:
+        asyncio.run(_demo(console, run, customers, seed, day))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: float) -> None:
+    begins_at = datetime.now(UTC) - timedelta(days=DAYS)
+    history = make_lives(customers, seed, begins_at)
+    async with opened(run) as instance:
+        lasts = _duration(DAYS * day)
+        console.print(
+            f"{customers:,} customers, {DAYS} days in {lasts}; look at it meanwhile:",
+            highlight=False,
+        )
+        _print_addresses(console, run)
+        world = await begin_world(instance.http, f"demo, seed {seed}", begins_at, day)
+        player = Player(instance.http, world, history.entries)
+        people = People(instance, world, seed)
+        progress = Progress(console, instance, player, history.ends_at, history.zone)
+        async with progress.shown(), people.about():
+            await player.play()
+            progress.doing("waiting until all is settled")
+            await insist(lambda: settle(instance, world, progress.doing, _DEMO_SETTLES))
+        console.print(await what_happened(instance, world, people))
+        for refused in player.tally.refused:
+            console.print(refused, style="yellow", markup=False, highlight=False)
+        _print_addresses(console, run)
+
+
+def _print_addresses(console: Console, run: RunFile) -> None:
+    addresses = Table.grid(padding=(0, 2))
+    for what, address in (
+        ("API docs", run.addresses.docs),
+        ("Temporal web UI", run.addresses.temporal_ui),
+        ("mail inbox", run.addresses.inbox),
+    ):
+        addresses.add_row(f"  {what}", address or "-")
+    console.print(addresses, highlight=False)
 
 
 def _refuse_unwritable(path: Path | None) -> None:

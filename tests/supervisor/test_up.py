@@ -1,75 +1,19 @@
 """`crm.py up` as a person meets it: ready, kept running, killed, back where it stood, stopped."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from supervisor.ports import free_port
-from supervisor.run_file import RunFile, read_run_file
-from supervisor.service import ROOT, answers_ok
+from supervisor.run_file import read_run_file
+from supervisor.service import answers_ok
+from tests.installation import Installation, wait_until
 
 pytestmark = pytest.mark.timeout(300)
-
-
-class Installation:
-    """An installation in a directory of its own, run by a real `crm.py up`."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.data_dir = data_dir
-        self.output = data_dir.with_name("output.txt")
-        ports = ("API", "TEMPORAL", "TEMPORAL_UI", "SMTP")
-        own = {"CRM_DATA_DIR": str(data_dir), **{f"CRM_{p}_PORT": str(free_port()) for p in ports}}
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRM_")}
-        self.environment = {**inherited, **own}
-
-    def up(self) -> None:
-        """Start it and wait until it is ready. How fast is for a quiet machine to say."""
-        with self.output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "crm.py", "up"],
-                cwd=ROOT,
-                env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        wait_until(lambda: "ready (" in self.said or self.process.poll() is not None, 150)
-        assert self.process.poll() is None, self.said
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text()
-
-    @property
-    def run_file(self) -> RunFile:
-        run = read_run_file(self.data_dir)
-        assert run is not None
-        return run
-
-    @property
-    def healthy(self) -> bool:
-        port = int(self.environment["CRM_API_PORT"])
-        return answers_ok("127.0.0.1", port, "/readyz")
-
-    def kill_everything(self) -> None:
-        for pid in self.run_file.pids.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come"
-        time.sleep(0.1)
 
 
 def is_gone(pid: int) -> bool:
@@ -82,9 +26,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     installation = Installation(tmp_path_factory.mktemp("up") / "var")
     installation.up()
     yield installation
-    if installation.process.poll() is None:
-        installation.process.terminate()
-        installation.process.wait(20)
+    installation.down()
 
 
 def test_ready_means_that_everything_answers(installation: Installation) -> None:
@@ -94,14 +36,7 @@ def test_ready_means_that_everything_answers(installation: Installation) -> None
     assert installation.healthy
     assert answers_ok("127.0.0.1", int(run.addresses.temporal_ui.rsplit(":", 1)[1]), "/")
     assert run.api_key.startswith("crm_")
-    examined = subprocess.run(
-        [sys.executable, "crm.py", "doctor"],
-        cwd=ROOT,
-        env=installation.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    examined = installation.command("doctor")
     assert examined.returncode == 0, examined.stdout + examined.stderr
 
 
