@@ -43,9 +43,12 @@ class LifecycleActivities:
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
                 if step.need is not None:
                     await _ask_for_opportunity(session, step)
-        for workflow_id in step.tell:
-            await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
-        return FactRecorded(allowed=allowed, because=because, terms=terms)
+        unheard = [
+            workflow_id
+            for workflow_id in step.tell
+            if not await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
+        ]
+        return FactRecorded(allowed=allowed, because=because, unheard=tuple(unheard), terms=terms)
 
 
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:

@@ -100,6 +100,7 @@ class FactRecorded(Payload):
 
     allowed: bool = True
     because: str = ""
+    unheard: tuple[str, ...] = ()  # processes that had ended when they were to be told
     terms: LifecycleTerms | None = None
 
 
