@@ -179,25 +179,30 @@ def list_schedules() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    answer = _ask("GET", "/api/v1/schedules")
-    rows: list[dict[str, Any]] = answer["items"] if isinstance(answer, dict) else answer
-    columns = list(rows[0]) if rows else ["name"]
-    table = Table(*(name.replace("_", " ") for name in columns))
-    for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(row[name]) for name in columns))
+    table = Table("schedule", "state", "last run", "next run", "runs", "missed")
+    for row in _ask("GET", "/api/v1/schedules")["items"]:
+        recent = [one["started_at"] for one in row["recent_runs"]]
+        table.add_row(
+            row["name"],
+            "paused" if row["paused"] else "active",
+            recent[-1] if recent else "-",
+            row["next_runs"][0] if row["next_runs"] and not row["paused"] else "-",
+            str(row["runs"]),
+            str(row["missed"]),
+        )
     Console().print(table)
 
 
 @schedules.command("pause")
 def pause_schedule(name: str) -> None:
     """Let a schedule rest until it is resumed."""
-    _steer(name, "pause")
+    _steer(name, "pause", {})
 
 
 @schedules.command("resume")
 def resume_schedule(name: str) -> None:
     """Let a paused schedule run again."""
-    _steer(name, "resume")
+    _steer(name, "resume", {})
 
 
 @schedules.command("trigger")
@@ -213,7 +218,7 @@ def backfill_schedule(
     end: Annotated[datetime, typer.Option(help="Until when; your time zone.")],
 ) -> None:
     """Run what a schedule would have run between two moments."""
-    body = {"start": start.astimezone().isoformat(), "end": end.astimezone().isoformat()}
+    body = {"start_at": start.astimezone().isoformat(), "end_at": end.astimezone().isoformat()}
     _steer(name, "backfill", body)
 
 
