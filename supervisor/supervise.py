@@ -19,7 +19,9 @@ from supervisor.plan import Plan, make_plan
 from supervisor.run_file import RunFile, read_run_file, run_file_path, write_run_file
 from supervisor.service import Service
 
-FIRST_DELAY, LONGEST_DELAY, HEALTHY_AFTER = 0.5, 15.0, 30.0
+FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
+# Who has answered and run that long was killed or crashed; who fails to start keeps backing off.
+HEALTHY_AFTER = 5.0
 _LOGS_EVERY = 60.0
 _STOP_LIMIT = 9.0  # of the 10 s we promise
 _LONGEST_STOP = {"api": 2.0, "inbox": 1.0, "temporal": 2.5}
