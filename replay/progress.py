@@ -48,7 +48,7 @@ class Progress:
         self._doing = ""
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def doing(self, text: str) -> None:
         """What is being waited for after the last entry."""
