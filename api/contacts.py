@@ -15,7 +15,7 @@ from api.deps import Caller, Held, Session
 from api.errors import Code, Problem, invalid_field, not_found
 from api.event_bodies import OptedOutEvent
 from api.fields import Body, Instant, Line, LocaleTag, Prose, Word, email_address, phone_number
-from api.intake import accept, event_id_for, now_on
+from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.customers import Consent, ContactPoint, Customer, Preference
@@ -143,6 +143,7 @@ async def record_consent(
     """
     clock = await customer_clock(session, customer_id)
     occurred_at = body.occurred_at or now_on(clock)
+    refuse_future(occurred_at, clock)
     if body.state is ConsentState.WITHDRAWN and body.purpose is Purpose.MARKETING:
         event = OptedOutEvent(
             kind="opted_out",

@@ -28,6 +28,7 @@ from api.fields import (
     Zone,
     example,
 )
+from api.intake import refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, requires_key
 from database.customers import ContactPoint, Customer, CustomerKind
@@ -41,6 +42,7 @@ from database.queries.customers import (
     customers_with_stage,
     write_customers,
 )
+from domain.clock import REAL_TIME, Clock
 from domain.messages import Channel, Purpose
 from domain.processes import Stage
 
@@ -84,6 +86,8 @@ class CustomerByReference(CustomerFields):
 
 class CustomerChange(Body):
     """RFC 7396: only what is there changes."""
+
+    model_config = example(name="Ada King", locale="en")
 
     kind: CustomerKind | None = None
     name: Line | None = None
@@ -169,7 +173,10 @@ async def create_customer(body: NewCustomer, session: Session, response: Respons
     return view
 
 
-@router.put("/by-reference/{reference}")
+@router.put(
+    "/by-reference/{reference}",
+    responses={201: {"model": WrittenCustomer, "description": "A new customer was made"}},
+)
 async def upsert_customer(
     reference: Annotated[Reference, Path()],
     body: CustomerFields,
@@ -195,8 +202,10 @@ async def upsert_customers(body: BulkCustomers, request: Request, session: Sessi
         session, {c.simulation_id for c in good.values() if c.simulation_id is not None}
     )
     for index, customer in list(good.items()):
-        if customer.simulation_id is not None and customer.simulation_id not in clocks:
-            problems[index] = invalid_field("/simulation_id", "there is no such simulation")
+        try:
+            _refuse_unfit(customer, clocks)
+        except Problem as problem:
+            problems[index] = problem
             del good[index]
     written: Mapping[str, Written] = {}
     if good:
@@ -205,8 +214,8 @@ async def upsert_customers(body: BulkCustomers, request: Request, session: Sessi
     instance, request_id = request.url.path, str(request.state.request_id)
     results = []
     for index in range(len(body.items)):
-        if (problem := problems.get(index)) is not None:
-            told = ProblemBody.model_validate(as_dict(problem, instance, request_id))
+        if (refusal := problems.get(index)) is not None:
+            told = ProblemBody.model_validate(as_dict(refusal, instance, request_id))
             results.append(BulkResult(index=index, status=422, problem=told))
         else:
             found = written[good[index].reference]
@@ -335,6 +344,18 @@ def _etag_matches(if_match: str) -> sa.ColumnElement[bool]:
     return Customer.version == int(found[1]) if found else sa.false()
 
 
+def _refuse_unfit(body: CustomerFields, clocks: Mapping[UUID, Clock]) -> None:
+    """What only the clocks tell."""
+    clock = REAL_TIME
+    if body.simulation_id is not None:
+        if body.simulation_id not in clocks:
+            raise invalid_field("/simulation_id", "there is no such simulation")
+        clock = clocks[body.simulation_id]
+    for index, grant in enumerate(body.consents):
+        if grant.occurred_at is not None:
+            refuse_future(grant.occurred_at, clock, f"/consents/{index}/occurred_at")
+
+
 def as_write(reference: str, body: CustomerFields) -> CustomerWrite:
     given = {Channel.EMAIL: body.email, Channel.SMS: body.phone}
     return CustomerWrite(
@@ -355,8 +376,7 @@ def as_write(reference: str, body: CustomerFields) -> CustomerWrite:
 async def write_one(session: AsyncSession, reference: str, body: CustomerFields) -> Written:
     wanted = {body.simulation_id} if body.simulation_id is not None else set()
     clocks = await clocks_of(session, wanted)
-    if wanted - clocks.keys():
-        raise invalid_field("/simulation_id", "there is no such simulation")
+    _refuse_unfit(body, clocks)
     write = as_write(reference, body)
     return (await write_customers(session, [write], clocks, datetime.now(UTC)))[reference]
 

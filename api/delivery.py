@@ -34,7 +34,6 @@ from api.fields import (
     Currency,
     Day,
     EventId,
-    Flag,
     Instant,
     Line,
     Minor,
@@ -337,7 +336,7 @@ async def list_orders(
     reference: Annotated[Reference | None, Query()] = None,
     state: Annotated[DeliveryState | None, Query()] = None,
     late: Annotated[
-        Flag | None, Query(description="true: delivered late, or noticed past its promised day")
+        bool | None, Query(description="true: delivered late, or noticed past its promised day")
     ] = None,
 ) -> Page[OrderView]:
     """Orders, the latest placed first."""

@@ -90,6 +90,8 @@ def _instant(value: object) -> datetime:
 
 
 def _day(value: object) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):  # ours, as above
+        return value
     if not isinstance(value, str) or not _DAY.fullmatch(value):
         raise ValueError("is not a day: write it as 2026-11-21")
     try:

@@ -59,7 +59,7 @@ async def accept(
     if ground.fingerprint is not None:
         return _repeated(event, ground, fingerprint)
     event.refuse_unfounded(ground)
-    _refuse_future(event, ground.clock)
+    refuse_future(event.occurred_at, ground.clock)
     workflow_id = event.workflow_id(ground)
     inserted = await insert_event(
         session,
@@ -103,13 +103,13 @@ def _repeated(event: EventBody, ground: Ground, fingerprint: str) -> Accepted:
     )
 
 
-def _refuse_future(event: EventBody, clock: Clock) -> None:
+def refuse_future(moment: datetime, clock: Clock, pointer: str = "/occurred_at") -> None:
+    """Raises the problem for a moment that has not come yet on the customer's clock."""
     now = now_on(clock)
-    tolerated = max(_TOLERANCE, timedelta(seconds=_TOLERATED_SECONDS * clock.speed))
-    if event.occurred_at > now + tolerated:
+    if moment > now + max(_TOLERANCE, timedelta(seconds=_TOLERATED_SECONDS * clock.speed)):
         raise invalid_field(
-            "/occurred_at",
-            f"{event.occurred_at:%Y-%m-%d %H:%M} UTC is in the future; "
+            pointer,
+            f"{moment:%Y-%m-%d %H:%M} UTC is in the future; "
             f"for this customer it is {now:%Y-%m-%d %H:%M} UTC",
             Code.IMPOSSIBLE_DATE,
         )

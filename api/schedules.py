@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.deps import Held, Resources, patiently
 from api.errors import invalid_field, not_found
-from api.fields import Body, Instant, StaffId, Word
+from api.fields import Body, Instant, StaffId, Word, example
 from api.routing import ApiRoute
 
 router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=ApiRoute)
@@ -56,6 +56,8 @@ class StaffReason(Body):
 
 class Backfill(Body):
     """Run what would have run in a span of the past."""
+
+    model_config = example(start_at="2026-11-01T00:00:00Z", end_at="2026-11-02T00:00:00Z")
 
     start_at: Instant
     end_at: Instant

@@ -18,6 +18,7 @@ from api.intake import accept, now_on
 from api.pages import PageRoute, page, page_locale
 from database.customers import Consent, Customer
 from database.queries.customers import clock_of
+from database.queries.intake import Ground
 from domain.clock import REAL_TIME
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -30,6 +31,13 @@ router = APIRouter(
 Token = Annotated[str, Path(max_length=1000)]
 _SOURCE = "unsubscribe-link"
 _log = logging.getLogger(__name__)
+
+
+class UnsubscribedEvent(OptedOutEvent):
+    """An opt-out by link: its statement is committed before the process is told."""
+
+    async def record(self, session: AsyncSession, ground: Ground) -> None:
+        return
 
 
 @router.api_route("/{token}", methods=["GET", "HEAD"], include_in_schema=False)
@@ -104,7 +112,7 @@ async def _tell(
 ) -> None:
     """End what is under way for selling. The consent holds without it: no message would go out."""
     statement_id, occurred_at = statement
-    event = OptedOutEvent(
+    event = UnsubscribedEvent(
         kind="opted_out",
         event_id=f"unsubscribe/{statement_id}",
         source=_SOURCE,

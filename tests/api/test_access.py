@@ -1,0 +1,76 @@
+"""Who may call what: every address needs the key, except those for customers and operators."""
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from tests.api.conftest import KEY, assert_problem
+
+PUBLIC = {
+    "/livez",
+    "/readyz",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/problems",
+    "/problems/{code}",
+    "/inbox",
+    "/inbox/{mail_id}",
+    "/s/{token}",
+    "/u/{token}",
+}
+
+
+def _routes(app: FastAPI) -> list[tuple[str, str]]:
+    return sorted(
+        (method, str(context.path))
+        for context in iter_route_contexts(app.routes)
+        for method in context.methods or ()
+        if method != "HEAD"
+    )
+
+
+def test_what_is_public_is_written_down(app: FastAPI) -> None:
+    open_to_all = {path for _, path in _routes(app) if not path.startswith("/api/v1/")}
+    assert open_to_all == PUBLIC
+
+
+async def test_everything_else_needs_the_key(app: FastAPI, stranger: httpx2.AsyncClient) -> None:
+    routes = [(method, path) for method, path in _routes(app) if path not in PUBLIC]
+    assert len(routes) > 50
+    for method, path in routes:
+        for header in ({}, {"Authorization": "Bearer crm_wrong"}, {"Authorization": KEY}):
+            answer = await stranger.request(method, path, headers=header)
+            assert_problem(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_a_body_is_not_looked_at_before_the_key(stranger: httpx2.AsyncClient) -> None:
+    headers = {"content-type": "application/json", "idempotency-key": "k"}
+    answer = await stranger.post("/api/v1/events", content=b"{not json", headers=headers)
+    assert_problem(answer, 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_the_scheme_may_be_written_as_one_likes(
+    stranger: httpx2.AsyncClient, scheme: str
+) -> None:
+    answer = await stranger.get("/api/v1/customers", headers={"Authorization": f"{scheme} {KEY}"})
+    assert answer.status_code == 200
+
+
+async def test_every_answer_keeps_browsers_from_guessing(api: httpx2.AsyncClient) -> None:
+    for path in ("/livez", "/docs", "/api/v1/customers", "/nothing"):
+        headers = (await api.get(path)).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["content-security-policy"].startswith("default-src 'none'")
+        assert "script-src" not in headers["content-security-policy"]
+        assert headers["x-request-id"]
+
+
+async def test_a_request_id_is_kept_unless_it_could_break_a_log(api: httpx2.AsyncClient) -> None:
+    answer = await api.get("/livez", headers={"X-Request-Id": "shop-17"})
+    assert answer.headers["x-request-id"] == "shop-17"
+    answer = await api.get("/livez", headers={"X-Request-Id": 'x" level=error'})
+    assert answer.headers["x-request-id"] != 'x" level=error'

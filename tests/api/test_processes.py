@@ -1,0 +1,196 @@
+"""Cases, tasks and processes: commands that are obeyed, and commands that are refused."""
+
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+
+from database.base import Sessions
+from database.support import StaffText
+from tests.api.conftest import Json, assert_problem, count, eventually
+
+pytestmark = pytest.mark.usefixtures("worker")
+
+
+async def _open_case(api: httpx2.AsyncClient, customer: UUID, **fields: Any) -> str:
+    body = {"customer_id": str(customer), "text": "It came loose.", **fields}
+    answer = await api.post("/api/v1/cases", json=body)
+    assert answer.status_code == 202, answer.text
+    case_id: str = answer.json()["case_id"]
+    await eventually(lambda: api.get(f"/api/v1/cases/{case_id}"), lambda case: bool(case))
+    return case_id
+
+
+async def _in_state(api: httpx2.AsyncClient, case_id: str, state: str) -> Json:
+    case: Json = await eventually(
+        lambda: api.get(f"/api/v1/cases/{case_id}"), lambda case: case["state"] == state
+    )
+    return case
+
+
+async def test_a_case_from_question_to_resolution(
+    api: httpx2.AsyncClient, customer: UUID, sessions: Sessions
+) -> None:
+    case_id = await _open_case(api, customer, priority="high", kind="question")
+    path = f"/api/v1/cases/{case_id}"
+    case = (await api.get(path)).json()
+    assert case["text"] == "It came loose."
+    assert case["first_response_due"]
+    assert "respond" in case["allowed_actions"]
+    assigned = await api.post(f"{path}/assign", json={"owner": "agent-7"})
+    assert assigned.json()["accepted"] is True
+    answer = {"text": "We send a new one.", "by": "agent-7"}
+    key = {"Idempotency-Key": uuid4().hex}
+    for _ in range(2):
+        said = await api.post(f"{path}/respond", json=answer, headers=key)
+        assert said.status_code == 200, said.text
+    assert await count(sessions, StaffText, case_id=UUID(case_id)) == 1
+    await _in_state(api, case_id, "in_progress")
+    asked = await api.post(f"{path}/wait-for-customer", json={"text": "Which colour?"})
+    assert asked.status_code == 200
+    waiting = await _in_state(api, case_id, "waiting_for_customer")
+    assert waiting["resolution_due"] is None
+    raised = await api.post(f"{path}/escalate", json={"reason": "vip"})
+    assert raised.status_code == 200
+    solved = await api.post(f"{path}/resolve", json={"text": "Done.", "cause": "product"})
+    assert solved.status_code == 200
+    resolved = await _in_state(api, case_id, "resolved")
+    assert resolved["cause"] == "product"
+    assert resolved["owner"] == "agent-7"
+    assert resolved["escalations"] == 1
+    assert resolved["allowed_actions"] == ["reopen"]
+    texts = [one["text"] for one in resolved["staff_texts"]]
+    assert texts == ["We send a new one.", "Which colour?", "Done."]
+    assert (await api.post(f"{path}/reopen", json={})).status_code == 200
+    await _in_state(api, case_id, "in_progress")
+    for query in ({"state": "in_progress"}, {"owner": "agent-7"}, {"customer_id": str(customer)}):
+        listed = (await api.get("/api/v1/cases", params=query)).json()["items"]
+        assert case_id in [one["id"] for one in listed]
+
+
+async def test_a_refused_command_says_what_is_allowed_and_leaves_nothing(
+    api: httpx2.AsyncClient, customer: UUID, sessions: Sessions
+) -> None:
+    case_id = await _open_case(api, customer)
+    path = f"/api/v1/cases/{case_id}"
+    await api.post(f"{path}/resolve", json={})
+    await _in_state(api, case_id, "resolved")
+    answer = await api.post(f"{path}/respond", json={"text": "Too late."})
+    problem = assert_problem(answer, 409, "not_allowed_now")
+    assert "reopen" in problem["allowed_actions"]
+    assert await count(sessions, StaffText, case_id=UUID(case_id)) == 0
+    answer = await api.post(f"/api/v1/cases/{uuid4()}/respond", json={"text": "Hello?"})
+    assert_problem(answer, 404, "unknown_case")
+    for wrong in ({}, {"text": ""}, {"text": "x", "by": "Ada Lovelace"}):
+        assert_problem(await api.post(f"{path}/respond", json=wrong), 422, "invalid_request")
+
+
+async def test_a_task_is_claimed_and_completed(api: httpx2.AsyncClient, customer: UUID) -> None:
+    await _open_case(api, customer)
+    mine = {"customer_id": str(customer), "state": "open"}
+    tasks = await eventually(
+        lambda: api.get("/api/v1/tasks", params=mine), lambda page: len(page["items"]) > 0
+    )
+    task = tasks["items"][0]
+    assert task["outcomes"] == ["answered"]
+    assert task["allowed_actions"] == ["claim", "complete"]
+    assert task["overdue"] is False
+    path = f"/api/v1/tasks/{task['id']}"
+    claimed = await api.post(f"{path}/claim", json={"owner": "agent-1"})
+    assert claimed.json()["state"] == "claimed"
+    assert (await api.post(f"{path}/claim", json={"owner": "agent-1"})).status_code == 200
+    other = await api.post(f"{path}/claim", json={"owner": "agent-2"})
+    problem = assert_problem(other, 409, "not_allowed_now")
+    assert "agent-1" in problem["detail"]
+    wrong = await api.post(f"{path}/complete", json={"outcome": "won"})
+    problem = assert_problem(wrong, 422, "invalid_request")
+    assert "answered" in problem["errors"][0]["detail"]
+    done = await api.post(f"{path}/complete", json={"outcome": "answered", "by": "agent-1"})
+    assert done.status_code == 200, done.text
+    await eventually(lambda: api.get(path), lambda task: task["state"] == "done")
+    again = await api.post(f"{path}/complete", json={"outcome": "answered"})
+    assert_problem(again, 409, "not_allowed_now")
+    assert_problem(await api.get(f"/api/v1/tasks/{uuid4()}"), 404, "not_found")
+    for query in ({"role": "support_agent"}, {"overdue": "false"}, {"owner": "agent-1"}):
+        answer = await api.get("/api/v1/tasks", params={**query, "limit": 200})
+        assert task["id"] in [one["id"] for one in answer.json()["items"]]
+
+
+async def test_a_process_is_shown_paused_resumed_and_stopped(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    case_id = await _open_case(api, customer)
+    path = f"/api/v1/processes/case/{case_id}"
+    process = (await api.get(path)).json()
+    assert process["state"] == "running"
+    assert process["waiting_for"]
+    assert process["next_timer_at"]
+    assert process["temporal_url"].endswith(f"/namespaces/default/workflows/case%2F{case_id}")
+    command = f"{path}/commands"
+    paused = await api.post(command, json={"command": "pause", "reason": "holiday"})
+    assert paused.status_code == 200, paused.text
+    await eventually(lambda: api.get(path), lambda one: one["state"] == "paused")
+    refused = await api.post(command, json={"command": "pause"})
+    problem = assert_problem(refused, 409, "not_allowed_now")
+    assert "resume" in problem["allowed_actions"]
+    assert (await api.post(command, json={"command": "resume"})).status_code == 200
+    assert (await api.post(command, json={"command": "stop"})).status_code == 200
+    await eventually(lambda: api.get(path), lambda one: one["state"] == "stopped")
+    ended = await api.post(command, json={"command": "pause"})
+    assert assert_problem(ended, 409, "not_allowed_now")["allowed_actions"] == []
+    unknown = f"/api/v1/processes/case/{uuid4()}"
+    assert_problem(await api.get(unknown), 404, "not_found")
+    answer = await api.post(f"{unknown}/commands", json={"command": "stop"})
+    assert_problem(answer, 404, "not_found")
+    answer = await api.post(command, json={"command": "explode"})
+    assert_problem(answer, 422, "invalid_request")
+    for query in (
+        {"kind": "support", "state": "stopped"},
+        {"customer_id": str(customer)},
+        {"overdue": "false"},
+    ):
+        listed = await api.get("/api/v1/processes", params={**query, "limit": 200})
+        assert f"case/{case_id}" in [one["workflow_id"] for one in listed.json()["items"]]
+
+
+async def test_processes_are_started_by_hand(api: httpx2.AsyncClient, customer: UUID) -> None:
+    for kind, fields, workflow in (
+        ("marketing", {"campaign": "spring"}, f"customer/{customer}"),
+        ("retention", {"cause": "contract-ends"}, f"customer/{customer}"),
+        ("support", {"text": "By phone."}, "case/"),
+    ):
+        body = {"kind": kind, "customer_id": str(customer), **fields}
+        key = {"Idempotency-Key": uuid4().hex}
+        answer = await api.post("/api/v1/processes", json=body, headers=key)
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["workflow_id"].startswith(workflow)
+        again = await api.post("/api/v1/processes", json=body, headers=key)
+        assert again.json() == answer.json()
+    await eventually(
+        lambda: api.get("/api/v1/processes", params={"customer_id": str(customer)}),
+        lambda page: (
+            {"marketing", "support", "lifecycle"} <= {one["kind"] for one in page["items"]}
+        ),
+    )
+
+
+async def test_a_follow_up_is_started_for_what_was_done(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    case_id = await _open_case(api, customer)
+    body = {"kind": "follow_up", "customer_id": str(customer), "case_id": case_id}
+    key = {"Idempotency-Key": uuid4().hex}
+    early = await api.post("/api/v1/processes", json=body, headers=key)
+    assert_problem(early, 409, "conflict")
+    await api.post(f"/api/v1/cases/{case_id}/resolve", json={})
+    await _in_state(api, case_id, "resolved")
+    answer = await api.post("/api/v1/processes", json=body, headers=key)
+    assert answer.status_code == 202, answer.text
+    path = answer.headers["location"]
+    await eventually(lambda: api.get(path), lambda one: one["kind"] == "follow_up")
+    missing = {**body, "case_id": str(uuid4())}
+    answer = await api.post(
+        "/api/v1/processes", json=missing, headers={"Idempotency-Key": uuid4().hex}
+    )
+    assert_problem(answer, 404, "unknown_case")
