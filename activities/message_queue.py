@@ -200,6 +200,17 @@ class Facts:
     texts: Mapping[UUID, str] = field(default_factory=dict)
 
 
+async def end_with_us(session: AsyncSession, lease: timedelta) -> None:
+    """Let PostgreSQL end the transaction of a dispatcher that was stopped in the middle of it.
+
+    Its locks would hold up the next dispatcher, and customers who withdraw a consent.
+    """
+    limit = f"{int(lease.total_seconds() * 1000)}ms"
+    await session.execute(
+        sa.select(sa.func.set_config("idle_in_transaction_session_timeout", limit, True))
+    )
+
+
 async def lock_due(
     session: AsyncSession, channels: Collection[Channel], most: int
 ) -> Sequence[Any]:
@@ -299,14 +310,19 @@ async def disown_expired(
     session: AsyncSession, lease: timedelta, grace: timedelta, ours: Collection[UUID]
 ) -> int:
     """Take messages from dispatchers that have not renewed their claims; how many."""
-    found = await session.execute(
-        sa.update(_messages)
+    expired = (
+        sa.select(_messages.c.id)
         .where(
             sa.text("messages.state = 'sending'"),
             _messages.c.claimed_by.is_not(None),
             _messages.c.claimed_at < sa.func.now() - lease,
             _messages.c.id != sa.all_(sa.cast(list(ours), sa.ARRAY(sa.Uuid))),
         )
+        .with_for_update(skip_locked=True)
+    )
+    found = await session.execute(
+        sa.update(_messages)
+        .where(_messages.c.id.in_(expired))
         .values(claimed_by=None, not_before=sa.func.now() + grace)
         .returning(_messages.c.id)
     )

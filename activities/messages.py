@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -19,6 +20,7 @@ from activities.message_queue import (
     Settlement,
     clock_of,
     disown_expired,
+    end_with_us,
     lock_disowned,
     lock_due,
     note_told,
@@ -37,7 +39,8 @@ from messaging.links import Links
 from messaging.provider import Answer, Evidence, Outcome, Provider
 from messaging.render import Renderer
 
-_DATABASE_AWAY = (OperationalError, InterfaceError)
+# InternalError: what PostgreSQL says after it has ended a transaction that rested for too long.
+_DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 _AWAY_LIMIT = 30.0  # seconds without PostgreSQL after which Temporal shows the failure
 _BEAT = 1.0
 _LAST_ANSWERS = 5.0  # seconds that a cancelled round waits for answers under way
@@ -166,6 +169,12 @@ class _Round:
                 claimed += await self._claim([channel], 1)
         return claimed
 
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncGenerator[AsyncSession]:
+        async with self._parts.sessions.begin() as session:
+            await end_with_us(session, self._rules.lease)
+            yield session
+
     def _is_probing(self, channel: Channel) -> bool:
         return any(claim.channel is channel for claim in self._under_way.values())
 
@@ -178,7 +187,7 @@ class _Round:
         token = f"{self._token}/{self._claims}"
         decided = []
         self._unsure.append(token)
-        async with self._parts.sessions.begin() as session:
+        async with self._transaction() as session:
             due = await lock_due(session, channels, most)
             if due:
                 facts = await read_facts(session, due)
@@ -211,7 +220,7 @@ class _Round:
         if not self._answered:
             return
         # Kept until written: while PostgreSQL is away an answer must not be forgotten.
-        async with self._parts.sessions.begin() as session:
+        async with self._transaction() as session:
             states = await settle(session, self._answered)
         self._answered = []
         for state in states:
@@ -249,7 +258,7 @@ class _Round:
                 started = time.monotonic()
                 claims = {claim.id: claim.token for claim in self._under_way.values()}
                 with contextlib.suppress(*_DATABASE_AWAY):
-                    async with self._parts.sessions.begin() as session:
+                    async with self._transaction() as session:
                         ours = await renew_claims(session, claims)
                     # What is not among them another dispatcher has taken over: its lease is left
                     # to run out, so that we who were away for long don't send it.
@@ -260,7 +269,7 @@ class _Round:
         """Messages that a dispatcher left behind, or whose answer got lost: what became of them?"""
         ours = [claim.id for claim in self._under_way.values()]
         ours += [settlement.id for settlement in self._answered]
-        async with self._parts.sessions.begin() as session:
+        async with self._transaction() as session:
             if self._unsure:
                 await release_claims(session, self._unsure)
             await disown_expired(session, self._rules.lease, self._rules.grace, ours)
@@ -275,7 +284,7 @@ class _Round:
 
     async def _settle_by_evidence(self, channel: Channel, evidence: Evidence) -> None:
         """Only a provider that answers now can have no mail of ours still under way."""
-        async with self._parts.sessions.begin() as session:
+        async with self._transaction() as session:
             rows = await lock_disowned(session, [channel], _BATCH_OF_UNKNOWN)
         if not rows:
             return
@@ -284,7 +293,7 @@ class _Round:
                 raise ConnectionError("the provider does not answer")
             found = await evidence.by_message_id([row.message_id for row in rows])
         except OSError:
-            async with self._parts.sessions.begin() as session:
+            async with self._transaction() as session:
                 await postpone_disowned(session, [channel], self._rules.grace)
             return
         asked = {row.id for row in rows}
@@ -299,7 +308,7 @@ class _Round:
         only: Collection[UUID] | None = None,
     ) -> None:
         """`complete`: what was not found was not taken. Else the class of the message decides."""
-        async with self._parts.sessions.begin() as session:
+        async with self._transaction() as session:
             rows = await lock_disowned(session, [channel], _BATCH_OF_UNKNOWN)
             settlements = [
                 self._fate(row, found.get(row.message_id), complete)
@@ -357,7 +366,7 @@ class _Round:
         told = await asyncio.gather(*(self._tell(row) for row in untold))
         ids = [row.id for row, heard in zip(untold, told, strict=True) if heard]
         if ids:
-            async with self._parts.sessions.begin() as session:
+            async with self._transaction() as session:
                 await note_told(session, ids)
         if len(ids) == self._rules.batch:
             self._tell_at = 0.0  # there may be more

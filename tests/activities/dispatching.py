@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,7 +32,7 @@ from domain.messages import (
 )
 from messaging.links import Links
 from messaging.provider import Answer, Evidence, OutgoingMessage, Provider
-from messaging.render import Renderer, sample_context
+from messaging.render import Rendered, Renderer, sample_context
 from messaging.sms import LocalSms
 from messaging.smtp import SmtpAccount, SmtpProvider
 
@@ -45,7 +45,7 @@ RULES = DispatchRules(
     hold=timedelta(seconds=0.1),
     longest_pause=timedelta(seconds=0.5),
 )
-IMPATIENT = replace(RULES, lease=timedelta(seconds=0.5), grace=timedelta(seconds=0.2))
+IMPATIENT = replace(RULES, lease=timedelta(seconds=1), grace=timedelta(seconds=0.2))
 LINKS = Links("https://crm.example.com", b"k" * 32, "perennial.example")
 SETTLED = [state for state in MessageState if state.settled]
 
@@ -218,11 +218,35 @@ def run_until_killed(database: str, port: int, inbox: Path, point: str) -> None:
     asyncio.run(_dispatch(database, port, inbox, point))
 
 
+class _StoppingRenderer(Renderer):
+    """Stops its whole process in the transaction of a claim."""
+
+    def __init__(self) -> None:
+        super().__init__("Perennial")
+        self._rendered = 0
+
+    def render(
+        self,
+        template: Template,
+        channel: Channel,
+        locale: str,
+        context: Mapping[str, str],
+        *,
+        zone: str = "UTC",
+    ) -> Rendered:
+        self._rendered += 1
+        if self._rendered == 7:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().render(template, channel, locale, context, zone=zone)
+
+
 async def _dispatch(database: str, port: int, inbox: Path, point: str) -> None:
     # No process is told anything here, so no Temporal server is needed: a lazy client.
     client = await Client.connect("127.0.0.1:1", lazy=True)
-    activities = dispatcher(connect(database), client, port, inbox, rules=IMPATIENT)
+    rules = IMPATIENT if point.startswith("stopped") else RULES
+    activities = dispatcher(connect(database), client, port, inbox, rules=rules)
     account = SmtpAccount("127.0.0.1", port, "Perennial <hello@perennial.example>", connections=1)
     dying = {**activities.providers, Channel.EMAIL: _DyingProvider(account, point)}
-    async with running(replace(activities, providers=dying)) as task:
+    renderer = _StoppingRenderer() if point == "stopped_in_claim" else activities.renderer
+    async with running(replace(activities, providers=dying, renderer=renderer)) as task:
         await task

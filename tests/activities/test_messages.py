@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator
 from dataclasses import replace
@@ -498,15 +499,26 @@ async def test_a_dispatcher_killed_at_any_point_loses_nothing_and_sends_nothing_
     await each_arrived_once(post_office, sessions)
 
 
-async def test_a_dispatcher_that_was_stopped_and_goes_on_later_changes_nothing(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+def wait_until_stopped(process: ForkServerProcess) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, "it was not stopped"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("point", ["stopped_before_dot", "stopped_in_claim"])
+async def test_a_dispatcher_that_was_stopped_holds_up_nobody_and_changes_nothing_later(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
 ) -> None:
-    await queue(sessions, customers=20)
-    process = start_dispatcher(sessions, post_office, "stopped_before_dot")
+    customers = await queue(sessions, customers=20)
+    process = start_dispatcher(sessions, post_office, point)
     try:
-        await until(sessions, lambda found: any(row.state == "sending" for row in found))
+        await asyncio.to_thread(wait_until_stopped, process)
         async with running(replace(activities, rules=IMPATIENT)):
             rows = await until_settled(sessions)
+            async with asyncio.timeout(5), sessions.begin() as session:
+                who = sa.select(Customer).where(Customer.id.in_(customers)).with_for_update()
+                await session.execute(who)
             assert process.pid is not None
             os.kill(process.pid, signal.SIGCONT)
             await asyncio.sleep(1)
