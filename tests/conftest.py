@@ -19,6 +19,10 @@ from supervisor.postgres import PostgresServer
 from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
 
 _TEMPLATE = "perennial"
+_ONLY_HERE = {
+    "frontend.WorkflowTimeSkippingEnabled": "true",
+    "limit.historyCount.suggestContinueAsNew": "500",  # of events; 4,096 take a test too long
+}
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +73,7 @@ async def temporal() -> AsyncGenerator[WorkflowEnvironment]:
         dev_server_existing_path=str(binary()),
         dev_server_extra_args=[
             *_options("--dynamic-config-value", DYNAMIC_CONFIG),
-            *_options("--dynamic-config-value", {"frontend.WorkflowTimeSkippingEnabled": "true"}),
+            *_options("--dynamic-config-value", _ONLY_HERE),
             *_options("--search-attribute", SEARCH_ATTRIBUTES),
         ],
         data_converter=pydantic_data_converter,

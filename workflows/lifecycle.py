@@ -42,12 +42,14 @@ from domain.processes import (
 from domain.retention import RetentionInput, RiskNoticed, silence_after
 from domain.support import CaseClosed, CaseInput, CaseKind, CaseOpened, CaseResolved
 from domain.tasks import task_id_of
-from workflows.follow_up import FollowUp
-from workflows.marketing import MarketingContact
 from workflows.process import Process
-from workflows.retention import RetentionOutreach
-from workflows.support import SupportCase
 from workflows.visibility import search_attributes
+
+with workflow.unsafe.imports_passed_through():  # references only; each runs in its own sandbox
+    from workflows.follow_up import FollowUp
+    from workflows.marketing import MarketingContact
+    from workflows.retention import RetentionOutreach
+    from workflows.support import SupportCase
 
 _REMEMBERED_EVENTS = 500
 _SELLING = (ProcessKind.MARKETING, ProcessKind.RETENTION)
@@ -204,8 +206,8 @@ class CustomerLifecycle(Process):
         if about is None and state.open_cases:
             about = list(state.open_cases)[-1]
         listeners = (support_workflow_id(about),) if about is not None else self._open(*_SELLING)
-        await self._record("reply_received", fact, tell=listeners, signal="reply_received")
-        if not listeners:
+        answer = await self._record("reply_received", fact, tell=listeners, signal="reply_received")
+        if len(answer.unheard) == len(listeners):  # also when whoever wrote has just ended
             case_id = derived_id("case", fact.event_id)
             opened = CaseInput(
                 case_id=case_id,
