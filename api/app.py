@@ -42,7 +42,10 @@ from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_BODY = 1_048_576
-_QUERY_LIMITS = "-c statement_timeout=10s -c lock_timeout=10s"
+_CONNECTION = {
+    "options": "-c statement_timeout=10s -c lock_timeout=10s",
+    "connect_timeout": "5",
+}
 
 # Everything here needs the API key; the routers in PUBLIC are the only ones that don't.
 PRIVATE: tuple[APIRouter, ...] = (
@@ -82,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Customer relationships as durable processes",
         lifespan=_lifespan(settings),
         docs_url=None,
+        openapi_url=None,
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=openapi.operation_id,
@@ -108,7 +112,8 @@ def _lifespan(
         held = _resources(settings)
         app.state.resources = held
         with suppress(errors.Problem):  # answered with 503 until it is there
-            await held.engine.client()
+            async with held.engine.reached():
+                pass
         yield
         await held.sessions.kw["bind"].dispose()
 
@@ -134,7 +139,7 @@ def _database_url(settings: Settings) -> str:
     if settings.database_url is None:
         raise SystemExit("set CRM_DATABASE_URL, or start everything with `make up`")
     url = sa.make_url(settings.database_url.get_secret_value())
-    url = url.set(drivername="postgresql+psycopg").update_query_dict({"options": _QUERY_LIMITS})
+    url = url.set(drivername="postgresql+psycopg").update_query_dict(_CONNECTION)
     return url.render_as_string(hide_password=False)
 
 

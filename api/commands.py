@@ -7,15 +7,12 @@ import sqlalchemy as sa
 from fastapi import Request
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.client import (
-    WorkflowUpdateFailedError,
-    WorkflowUpdateRPCTimeoutOrCancelledError,
-)
+from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.deps import Resources, patiently
-from api.errors import Code, Problem, engine_away
+from api.deps import Resources
+from api.errors import Code, Problem
 from database.processes import ProcessRow
 from domain.errors import Refusal
 from domain.processes import derived_id
@@ -42,15 +39,12 @@ async def command_process(
     Repeated with the same Idempotency-Key it is the same update, also when the first answer was
     lost. Raises 409 with `allowed_actions` when refused, 404 for a process nobody knows.
     """
-    client = await held.engine.client()
-    handle = client.get_workflow_handle(workflow_id)
     try:
-        async with patiently():
+        async with held.engine.reached() as client:
+            handle = client.get_workflow_handle(workflow_id)
             await handle.execute_update(update, payload, id=_update_id(request))
     except WorkflowUpdateFailedError as error:
         raise _refused(error.cause) from None
-    except WorkflowUpdateRPCTimeoutOrCancelledError:
-        raise engine_away() from None
     except RPCError as error:
         if error.status is not RPCStatusCode.NOT_FOUND:
             raise

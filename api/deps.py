@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 
 from api.errors import Code, Problem, engine_away
 from database.base import Sessions
 
 _PATIENCE = 5.0  # seconds for one conversation with Temporal; then 503, and the client repeats
+_REST = 1.0  # seconds without another try
 
 _bearer = HTTPBearer(auto_error=False, description="the key in the file that run.json names")
 
@@ -28,31 +30,33 @@ class ProcessEngine:
         self._connect = connect
         self._client: Client | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._away_until = 0.0
 
-    async def client(self) -> Client:
-        """Raises the 503 problem while Temporal can't be reached."""
+    @asynccontextmanager
+    async def reached(self) -> AsyncIterator[Client]:
+        """A client for one conversation, given up after a while so that callers never hang.
+
+        Raises the 503 problem while Temporal is away; for a moment after that without trying, since
+        each try would hold a database connection that reading callers need.
+        """
+        if time.monotonic() < self._away_until:
+            raise engine_away()
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                yield await self._connected()
+        except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            self._away_until = time.monotonic() + _REST
+            raise engine_away() from None
+
+    async def _connected(self) -> Client:
         if self._client is None:
             async with self._one_at_a_time:
                 if self._client is None:
-                    self._client = await self._try_connect()
+                    try:
+                        self._client = await self._connect()
+                    except RuntimeError:  # what the SDK raises
+                        raise TimeoutError from None
         return self._client
-
-    async def _try_connect(self) -> Client:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await self._connect()
-        except (RuntimeError, TimeoutError):  # RuntimeError is what the SDK raises
-            raise engine_away() from None
-
-
-@asynccontextmanager
-async def patiently() -> AsyncIterator[None]:
-    """Give up a conversation with Temporal after a while, so that callers never hang."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            yield
-    except TimeoutError:
-        raise engine_away() from None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """The API's documentation as pages, rendered here: it needs no network and no script."""
 
+import asyncio
 import json
 from functools import cache
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from api.errors import EXPLAINED, Code, Problem
 from api.pages import PageRoute, page
@@ -51,15 +52,28 @@ class _Group(NamedTuple):
 async def show_docs(request: Request) -> HTMLResponse:
     """Every operation with its parameters, examples and answers."""
     app: FastAPI = request.app
+    groups = await asyncio.to_thread(_groups, app)
     info = app.openapi()["info"]
     context = {
         "title": info["title"],
         "summary": info["summary"],
         "description": _paragraphs(info["description"]),
-        "groups": _groups(app),
+        "groups": groups,
         "base": str(request.base_url).rstrip("/"),
     }
     return page("docs.html", context)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def show_openapi(request: Request) -> Response:
+    """The OpenAPI 3.1 document. Made once, beside the event loop: it takes a second."""
+    body = await asyncio.to_thread(_document, request.app)
+    return Response(body, media_type="application/json")
+
+
+@cache
+def _document(app: FastAPI) -> bytes:
+    return json.dumps(app.openapi(), ensure_ascii=False).encode()
 
 
 @router.get("/problems", include_in_schema=False)

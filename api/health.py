@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from temporalio.service import RPCError
 
-from api.deps import Held, Resources, patiently
+from api.deps import Held, Resources
 from api.errors import Code, FieldError, Problem
 from api.observed import Figures
 from database.queries import health
@@ -50,8 +50,7 @@ async def _database(held: Resources) -> list[FieldError]:
 
 async def _engine(held: Resources) -> list[FieldError]:
     try:
-        client = await held.engine.client()
-        async with patiently():
+        async with held.engine.reached() as client:
             await client.service_client.check_health()
     except (Problem, RPCError):
         return [FieldError(pointer="temporal", code="unreachable", detail="does not answer")]

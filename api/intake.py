@@ -10,7 +10,7 @@ from fastapi import Request
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import Resources, patiently
+from api.deps import Resources
 from api.errors import Code, Problem, invalid_field
 from api.event_bodies import EventBody
 from database.queries.intake import Ground, find_ground, insert_event
@@ -77,8 +77,8 @@ async def accept(
         ground = await find_ground(session, event.event_id, **about)
         return _repeated(event, ground, fingerprint)
     await event.record(session, ground)
-    async with patiently():
-        await event.tell(await held.engine.client(), ground)
+    async with held.engine.reached() as client:
+        await event.tell(client, ground)
     return Accepted(
         event_id=event.event_id,
         workflow_id=workflow_id,

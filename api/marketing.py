@@ -49,7 +49,8 @@ async def report_lead(
     event_id = body.event_id or event_id_for(request, "lead")
     customer_id = body.customer_id
     if body.customer is not None:
-        await held.engine.client()  # nothing is made while its process could not be told
+        async with held.engine.reached():  # nothing is made while its process can't be told
+            pass
         reference = body.customer.reference or f"L-{derived_id('lead', event_id).hex[:12]}"
         async with held.sessions.begin() as own:
             customer_id = (await write_one(own, reference, body.customer)).id

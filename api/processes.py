@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import WorkflowIDConflictPolicy
 
 from api.commands import CommandAccepted, command_process
-from api.deps import Caller, Held, Resources, Session, patiently
+from api.deps import Caller, Held, Resources, Session
 from api.errors import Code, Problem, not_found
 from api.event_bodies import CaseOpenedEvent, EventBody, LeadReceivedEvent, RiskNoticedEvent
 from api.fields import Body, Prose, StaffId, Word, example
@@ -229,8 +229,7 @@ def _event(
 
 async def _start_follow_up(session: AsyncSession, held: Resources, body: StartFollowUp) -> str:
     about_id, about, since = await _what_was_done(session, body)
-    client = await held.engine.client()
-    async with patiently():
+    async with held.engine.reached() as client:
         await client.start_workflow(
             FollowUp.run,
             FollowUpInput(

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from api.deps import authenticate, resources
 from api.errors import Code, FieldError, Problem
 from database.events import IdempotentAnswer
 
+_KEPT_FOR = timedelta(hours=72)
 _KEPT_HEADERS = ("location", "etag")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
@@ -155,11 +157,15 @@ async def _answer_once(request: Request, principal: str, key: str, answer: Handl
     route = f"{request.method} {request.url.path}"
     fingerprint = await _fingerprint(request)
     async with resources(request).sessions.begin() as session:
+        claim = insert(IdempotentAnswer).values(
+            principal=principal, route=route, key=key, fingerprint=fingerprint
+        )
         claimed = await session.scalar(
-            insert(IdempotentAnswer)
-            .values(principal=principal, route=route, key=key, fingerprint=fingerprint)
-            .on_conflict_do_nothing()
-            .returning(IdempotentAnswer.id)
+            claim.on_conflict_do_update(
+                index_elements=["principal", "route", "key"],
+                set_={"fingerprint": fingerprint, "recorded_at": sa.func.now()},
+                where=IdempotentAnswer.recorded_at < sa.func.now() - _KEPT_FOR,
+            ).returning(IdempotentAnswer.id)
         )
         if claimed is None:
             return await _replay(session, principal, route, key, fingerprint)

@@ -1,12 +1,13 @@
 """The recurring work: Temporal Schedules, listed, paused, triggered and caught up."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, Self
 
 from fastapi import APIRouter, Path
 from pydantic import BaseModel, Field, model_validator
 from temporalio.client import (
-    Client,
     ScheduleActionStartWorkflow,
     ScheduleBackfill,
     ScheduleDescription,
@@ -15,7 +16,7 @@ from temporalio.client import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from api.deps import Held, Resources, patiently
+from api.deps import Held, Resources
 from api.errors import invalid_field, not_found
 from api.fields import Body, Instant, StaffId, Word, example
 from api.routing import ApiRoute
@@ -80,8 +81,7 @@ class ScheduleTold(BaseModel):
 @router.get("")
 async def list_schedules(held: Held) -> Schedules:
     """Every schedule with its next runs."""
-    client = await held.engine.client()
-    async with patiently():
+    async with held.engine.reached() as client:
         listed = [one.id async for one in await client.list_schedules()]
         ours = sorted(name for name in listed if name.startswith(PREFIX))
         handles = [client.get_schedule_handle(name) for name in ours]
@@ -97,8 +97,7 @@ async def show_schedule(name: Name, held: Held) -> ScheduleView:
 @router.post("/{name}/pause")
 async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
     """Start nothing until it is resumed."""
-    handle = await _handle(held, name)
-    async with patiently():
+    async with _schedule(held, name) as handle:
         await handle.pause(note=_note("paused", body))
     return await _show(held, name)
 
@@ -106,8 +105,7 @@ async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleV
 @router.post("/{name}/resume")
 async def resume_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
     """Go on with the next run."""
-    handle = await _handle(held, name)
-    async with patiently():
+    async with _schedule(held, name) as handle:
         await handle.unpause(note=_note("resumed", body))
     return await _show(held, name)
 
@@ -115,8 +113,7 @@ async def resume_schedule(name: Name, body: StaffReason, held: Held) -> Schedule
 @router.post("/{name}/trigger", status_code=202)
 async def trigger_schedule(name: Name, held: Held) -> ScheduleTold:
     """Run it once now, also when it is paused."""
-    handle = await _handle(held, name)
-    async with patiently():
+    async with _schedule(held, name) as handle:
         await handle.trigger(overlap=ScheduleOverlapPolicy.BUFFER_ONE)
     return ScheduleTold(name=name)
 
@@ -126,29 +123,29 @@ async def backfill_schedule(name: Name, body: Backfill, held: Held) -> ScheduleT
     """Run what it missed between two moments of the past."""
     if body.end_at > datetime.now(UTC):
         raise invalid_field("/end_at", "must not be in the future")
-    handle = await _handle(held, name)
     overlap = ScheduleOverlapPolicy[body.overlap.upper()]
-    async with patiently():
+    async with _schedule(held, name) as handle:
         await handle.backfill(
             ScheduleBackfill(start_at=body.start_at, end_at=body.end_at, overlap=overlap)
         )
     return ScheduleTold(name=name)
 
 
-async def _handle(held: Resources, name: str) -> ScheduleHandle:
-    client: Client = await held.engine.client()
-    return client.get_schedule_handle(PREFIX + name)
-
-
-async def _show(held: Resources, name: str) -> ScheduleView:
-    handle = await _handle(held, name)
+@asynccontextmanager
+async def _schedule(held: Resources, name: str) -> AsyncIterator[ScheduleHandle]:
+    """Raises the 404 problem for one that isn't there."""
     try:
-        async with patiently():
-            return _view(await handle.describe(), held)
+        async with held.engine.reached() as client:
+            yield client.get_schedule_handle(PREFIX + name)
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise not_found("schedule", name) from None
         raise
+
+
+async def _show(held: Resources, name: str) -> ScheduleView:
+    async with _schedule(held, name) as handle:
+        return _view(await handle.describe(), held)
 
 
 def _note(what: str, body: StaffReason) -> str:

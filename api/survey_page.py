@@ -50,7 +50,7 @@ async def open_survey(
 ) -> HTMLResponse:
     """With a score: take it as the answer. Without, or for HEAD: only show the survey."""
     survey, locale = await _survey(session, held, token)
-    given = await _last_answer(session, survey.id)
+    given = await _last_answer(session, survey)
     if score is not None and request.method == "GET":
         answer = given[1] if given else Answer(score)
         given = await _take(session, held, survey, answer._replace(score=score))
@@ -84,12 +84,15 @@ async def _survey(session: AsyncSession, held: Resources, token: str) -> tuple[S
     return found[0], found[1]
 
 
-async def _last_answer(session: AsyncSession, survey_id: UUID) -> tuple[int, Answer] | None:
+async def _last_answer(session: AsyncSession, survey: Survey) -> tuple[int, Answer] | None:
     """How many answers were given, and the last."""
     found = (
         await session.execute(
             sa.select(Event.event_id, Event.body)
-            .where(Event.event_id.startswith(f"survey/{survey_id}/", autoescape=True))
+            .where(
+                Event.customer_id == survey.customer_id,  # indexed
+                Event.event_id.startswith(f"survey/{survey.id}/", autoescape=True),
+            )
             .order_by(sa.func.length(Event.event_id).desc(), Event.event_id.desc())
             .limit(1)
         )
@@ -112,7 +115,7 @@ async def _take(
         raise Problem(Code.INVALID_LINK, f"{answer.score} is not on the scale")
     clock = await clock_of(session, survey.customer_id)
     for _ in range(_TRIES):
-        given = await _last_answer(session, survey.id)
+        given = await _last_answer(session, survey)
         if given is not None and given[1] == answer:
             return given
         number = given[0] + 1 if given else 1

@@ -46,11 +46,11 @@ _GROUND = sa.text(
         ORDER BY accepted_at LIMIT 1
     ) p ON true
     LEFT JOIN cases k ON k.id = CAST(:case_id AS uuid)
-    LEFT JOIN customers c ON
+    LEFT JOIN customers c ON c.id =  -- one expression, so that the primary key is used
         CASE WHEN CAST(:customer_reference AS text) IS NOT NULL
-             THEN c.reference = CAST(:customer_reference AS text)
-             ELSE c.id = coalesce(CAST(:customer_id AS uuid), o.customer_id, p.customer_id,
-                                  k.customer_id) END
+             THEN (SELECT id FROM customers WHERE reference = CAST(:customer_reference AS text))
+             ELSE coalesce(CAST(:customer_id AS uuid), o.customer_id, p.customer_id,
+                           k.customer_id) END
     LEFT JOIN simulations s ON s.id = c.simulation_id
     """
 )

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from temporalio import workflow
 from temporalio.client import WorkflowHistory
 from temporalio.testing import WorkflowEnvironment
 
@@ -13,6 +14,9 @@ from database.base import Sessions
 from database.events import Event
 from database.feedback import Need
 from tests.api.conftest import OCCURRED, MakeCustomer, Report, assert_problem, count
+from workflows.delivery import OrderDelivery
+from workflows.follow_up import FollowUp
+from workflows.lifecycle import CustomerLifecycle
 
 
 def _signals(history: WorkflowHistory) -> list[str]:
@@ -44,6 +48,17 @@ OF_THE_ORDER: list[tuple[str, dict[str, Any]]] = [
     ("order_unavailable", {"refund_minor": 100, "alternative": "another"}),
     ("order_cancelled", {"reason": "customer", "refund_minor": 0}),
 ]
+
+
+def test_every_kind_is_a_signal_of_its_process() -> None:
+    """The word of an event is the name of its signal: nothing would tell us at run time."""
+    for workflow_class, told in (
+        (CustomerLifecycle, OF_THE_CUSTOMER),
+        (OrderDelivery, OF_THE_ORDER),
+        (FollowUp, [("feedback_received", {})]),
+    ):
+        definition = workflow._Definition.must_from_class(workflow_class)
+        assert {kind for kind, _ in told} <= set(definition.signals)
 
 
 @pytest.mark.parametrize(("kind", "fields"), OF_THE_CUSTOMER)

@@ -1,10 +1,12 @@
 """An Idempotency-Key: one effect and one answer, however often and however close together."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 
 from database.base import Sessions
 from database.customers import Preference, Simulation
@@ -90,3 +92,21 @@ async def test_a_key_that_is_none(api: httpx2.AsyncClient, key: str) -> None:
         "/api/v1/customers", json={"name": "A"}, headers={"Idempotency-Key": key}
     )
     assert_problem(answer, 400, "idempotency_key_required")
+
+
+async def test_a_key_is_forgotten_after_three_days(
+    api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    key = uuid4().hex
+    headers = {"Idempotency-Key": key}
+    await api.post("/api/v1/customers", json={"name": "Old"}, headers=headers)
+    async with sessions.begin() as session:
+        await session.execute(
+            sa.update(IdempotentAnswer)
+            .where(IdempotentAnswer.key == key)
+            .values(recorded_at=datetime.now(UTC) - timedelta(hours=73))
+        )
+    answer = await api.post("/api/v1/customers", json={"name": "New"}, headers=headers)
+    assert answer.json()["name"] == "New"
+    again = await api.post("/api/v1/customers", json={"name": "New"}, headers=headers)
+    assert again.headers["idempotency-replayed"] == "true"
