@@ -10,7 +10,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Read from `CRM_…` variables. Empty addresses mean: the embedded servers of `crm.py up`."""
 
-    model_config = SettingsConfigDict(env_prefix="CRM_", env_file=".env", frozen=True)
+    # `.env` also holds what only docker-compose.yml reads.
+    model_config = SettingsConfigDict(
+        env_prefix="CRM_", env_file=".env", extra="ignore", frozen=True
+    )
 
     data_dir: Path = Path("var")
 

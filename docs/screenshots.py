@@ -139,10 +139,7 @@ def tell(story: Story) -> tuple[str, str]:
 
 
 def take(run: RunFile, page: Page, story: Story, customer: str, order: str) -> None:
-    """Each picture as a person would come to it."""
-    page.open(run.addresses.docs, height=760, showing="/api/v1/events")
-    _keep(page, "api")
-
+    """Each picture as a person would come to it; the clock runs, so what moves comes first."""
     lifecycle = _in_temporal(run, lifecycle_workflow_id(UUID(customer)))
     page.open(lifecycle, height=1060, width=1440, showing="Follow-up of a delivery")
     page.press("Descending")  # it says how the list is; pressing it turns the list round
@@ -161,8 +158,10 @@ def take(run: RunFile, page: Page, story: Story, customer: str, order: str) -> N
     survey = re.search(r"https?://\S+/s/[\w.~-]+", story.page(story.mail("ada", "How did we")))
     if survey is None:
         raise NoPicture("the mail with the survey has no link to it")
-    page.open(survey[0], height=620, showing="How did it go?")
+    page.open(survey[0], height=290, showing="How did it go?")
     _keep(page, "survey")
+    page.open(run.addresses.docs, height=760, showing="/api/v1/events")
+    _keep(page, "api")
 
 
 def _in_temporal(run: RunFile, workflow_id: str) -> str:
