@@ -1,0 +1,23 @@
+"""CPU time and memory of processes, seen from outside."""
+
+import psutil  # type: ignore[import-untyped]  # it has no types of its own
+
+
+def cpu_seconds(pid: int, *, with_children: bool = False) -> float:
+    """User and system time so far; of a postmaster with its backends, those that ended too."""
+    process = psutil.Process(pid)
+    times = process.cpu_times()
+    total = float(times.user + times.system)
+    if with_children:
+        total += float(times.children_user + times.children_system)
+        for child in process.children():
+            try:
+                spent = child.cpu_times()
+            except psutil.NoSuchProcess:  # it ended just now: its parent will have its time
+                continue
+            total += float(spent.user + spent.system)
+    return total
+
+
+def resident_kb(pid: int) -> int:
+    return int(psutil.Process(pid).memory_info().rss) // 1024
