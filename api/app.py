@@ -24,6 +24,7 @@ from api import (
     marketing,
     messages,
     openapi,
+    pages,
     policies,
     processes,
     promises,
@@ -100,6 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, most=LARGEST_BODY)
     app.add_middleware(Observed, figures=app.state.figures)
     errors.install(app)
+    pages.install(app)
     openapi.install(app, _PUBLIC_PATHS)
     return app
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from babel import Locale, UnknownLocaleError
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response
 from fastapi.routing import APIRoute
@@ -62,19 +62,20 @@ def page_locale(locale: str) -> str:
     return next((ours for ours in LOCALES if ours.partition("-")[0] == language), LOCALES[0])
 
 
-def problem_page(code: Code, status: int) -> HTMLResponse:
-    explained = EXPLAINED[code]
-    context = {
-        "title": explained.title,
-        "remedy": explained.remedy,
-        "code": str(code),
-        "status": status,
-    }
-    return page("problem.html", context, status=status)
+class PageProblem(Exception):
+    """A failure that a person is told about, in HTML."""
+
+    def __init__(self, code: Code, status: int) -> None:
+        super().__init__(code)
+        self.code, self.status = code, status
 
 
 class PageRoute(APIRoute):
-    """A route whose reader is a person: problems are told in HTML."""
+    """A route whose reader is a person: problems are told in HTML.
+
+    They are raised, not answered, from here: dependencies end around this handler, and the
+    transaction of a request that was answered would be committed.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()
@@ -83,12 +84,28 @@ class PageRoute(APIRoute):
             try:
                 return await answer(request)
             except Problem as problem:
-                return problem_page(problem.code, problem.status_code)
-            except RequestValidationError:
-                return problem_page(Code.INVALID_LINK, 404)
-            except (RPCError, PoolTimeout):
-                return problem_page(Code.PROCESS_ENGINE_AWAY, 503)
-            except DBAPIError:
-                return problem_page(Code.DATABASE_AWAY, 503)
+                raise PageProblem(problem.code, problem.status_code) from problem
+            except RequestValidationError as problem:
+                raise PageProblem(Code.INVALID_LINK, 404) from problem
+            except (RPCError, PoolTimeout) as problem:
+                raise PageProblem(Code.PROCESS_ENGINE_AWAY, 503) from problem
+            except DBAPIError as problem:
+                raise PageProblem(Code.DATABASE_AWAY, 503) from problem
 
         return handle
+
+
+async def _problem_page(request: Request, problem: Exception) -> HTMLResponse:
+    assert isinstance(problem, PageProblem)
+    explained = EXPLAINED[problem.code]
+    context = {
+        "title": explained.title,
+        "remedy": explained.remedy,
+        "code": str(problem.code),
+        "status": problem.status,
+    }
+    return page("problem.html", context, status=problem.status)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(PageProblem, _problem_page)

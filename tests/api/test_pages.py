@@ -17,7 +17,16 @@ from domain.messages import Channel, Purpose
 from domain.policies import SurveyScale
 from domain.tokens import TokenPurpose, sign, unsubscribe_value
 from settings import Settings
-from tests.api.conftest import SIGNING_KEY, Json, MakeCustomer, Report, count, eventually
+from tests.api.conftest import (
+    SIGNING_KEY,
+    Json,
+    MakeCustomer,
+    Report,
+    calling,
+    count,
+    eventually,
+    running_app,
+)
 
 HTML = "text/html; charset=utf-8"
 
@@ -60,6 +69,17 @@ async def _answers(sessions: Sessions, survey: UUID) -> list[Json]:
     async with sessions() as session:
         found = [await session.get(Event, f"survey/{survey}/{number}") for number in numbers]
     return [event.body for event in found if event is not None]
+
+
+async def test_a_click_that_reaches_no_process_leaves_nothing_behind(
+    settings: Settings, sessions: Sessions, survey: UUID
+) -> None:
+    away = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    async with running_app(away) as app, calling(app) as client:
+        answer = await client.get(_survey_link(survey), params={"score": 5})
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == HTML
+    assert await _answers(sessions, survey) == []
 
 
 @pytest.mark.usefixtures("worker")
