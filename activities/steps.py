@@ -54,10 +54,40 @@ async def begin_step(
         },
     )
     if done.scalar() is None:
+        if ended:
+            await _end_again(session, step)
         return False
     if ended and standing.tasks_open:
         await withdraw_tasks(session, step)
     return True
+
+
+async def _end_again(session: AsyncSession, step: Step) -> None:
+    """An end that was written before is where the process stands, whatever was written since.
+
+    Temporal throws a task away when a signal or an update overtakes its end. The next attempt may
+    take another step before it comes to the same end, and that step says that the process runs.
+    """
+    processes, standing = _table(ProcessRow), step.standing
+    await session.execute(
+        sa.update(processes)
+        .where(
+            processes.c.workflow_id == step.workflow_id,
+            processes.c.ended_at.is_(None),
+        )
+        .values(
+            state=standing.state,
+            step=standing.step,
+            waiting_for=standing.waiting_for,
+            next_timer_at=None,
+            next_timer_machine_at=None,
+            outcome=standing.outcome,
+            allowed=list(standing.allowed),
+            ended_at=step.at,
+            updated_at=sa.func.now(),
+        )
+    )
+    await withdraw_tasks(session, step)
 
 
 def _begin_step() -> sa.Executable:

@@ -1,0 +1,52 @@
+"""A step is taken once; where its process stands is right even after a task thrown away."""
+
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from activities.steps import begin_step
+from database.base import Sessions
+from database.customers import Customer
+from database.processes import ProcessRow
+from domain.processes import ProcessKind, ProcessState, Standing, Step
+
+
+async def test_an_end_that_was_overtaken_still_ends_the_process(sessions: Sessions) -> None:
+    """The end is written and its task thrown away; another step comes first, then the end."""
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+    end = _step(customer, "ended", ProcessState.COMPLETED)
+    assert await _take(sessions, end)
+    assert await _take(sessions, _step(customer, "task_completed", ProcessState.RUNNING))
+    assert not await _take(sessions, end)
+    async with sessions() as session:
+        row = await session.get_one(ProcessRow, end.workflow_id)
+        assert (row.state, row.step, row.ended_at) == (ProcessState.COMPLETED, "ended", end.at)
+
+
+async def test_a_step_taken_again_changes_nothing(sessions: Sessions) -> None:
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+    first, second = (_step(customer, key, ProcessState.RUNNING) for key in ("first", "second"))
+    assert await _take(sessions, first)
+    assert await _take(sessions, second)
+    assert not await _take(sessions, first)
+    async with sessions() as session:
+        assert (await session.get_one(ProcessRow, first.workflow_id)).step == "second"
+
+
+async def _take(sessions: Sessions, step: Step) -> bool:
+    async with sessions.begin() as session:
+        return await begin_step(session, step, "tested")
+
+
+def _step(customer: UUID, key: str, state: ProcessState) -> Step:
+    return Step(
+        workflow_id=f"marketing/{customer}/1",
+        kind=ProcessKind.MARKETING,
+        customer_id=customer,
+        key=key,
+        at=datetime.now(UTC),
+        standing=Standing(step=key, state=state),
+    )
