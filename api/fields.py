@@ -188,7 +188,11 @@ Reference = Annotated[
     AfterValidator(_no_slash),
     Field(description="the other system's own id of it", examples=["C-1001"]),
 ]
-Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$")]
+Word = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,59}$"),
+    Field(description="a code, no personal data", examples=["spring-sale"]),
+]
 StaffId = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"),

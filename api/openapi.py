@@ -209,7 +209,9 @@ def _plain_example(schema: Schema, schemas: Mapping[str, Schema], *, full: bool,
 
 
 def _told(schema: Schema) -> list[str]:
-    """The fields an example of a request shows: the required ones, and who it is about."""
-    required = list(schema.get("required", []))
-    about = ("customer_reference", "order_reference")
-    return required + [n for n in about if n in schema["properties"] and n not in required]
+    """The fields an example of a request shows: the required ones, and who it is about; or all."""
+    fields: Schema = schema["properties"]
+    required: list[str] = list(schema.get("required", []))
+    about = [name for name in ("customer_reference", "order_reference") if name in fields]
+    told = required + [name for name in about if name not in required]
+    return told or list(fields)
