@@ -1,5 +1,6 @@
 """The one way to reach Temporal: worker, API, command line and tests all use these."""
 
+import functools
 import os
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from uuid import UUID
 
 from temporalio.client import Client, TLSConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -61,11 +63,14 @@ async def connect(
     api_key: str | None = None,
     tls: bool = False,
     tls_files: Mapping[str, Path | None] | None = None,
+    metrics_port: int = 0,
 ) -> Client:
     """A client with the product's data converter.
 
     `tls_files` names the PEM files `ca`, `cert` and `key` of a cluster with mutual TLS; an API key
-    (Temporal Cloud) implies TLS. Raises RuntimeError when the server can't be reached.
+    (Temporal Cloud) implies TLS. With `metrics_port` the client, and the workers that use it, show
+    their Prometheus metrics on that port of the loopback interface.
+    Raises RuntimeError when the server can't be reached.
     """
     files = {name: path.read_bytes() for name, path in (tls_files or {}).items() if path}
     config: bool | TLSConfig = tls or api_key is not None
@@ -81,7 +86,15 @@ async def connect(
         data_converter=pydantic_data_converter,
         api_key=api_key,
         tls=config,
+        runtime=_runtime(metrics_port) if metrics_port else None,
     )
+
+
+@functools.cache
+def _runtime(metrics_port: int) -> Runtime:
+    """One for the process: the port can be bound once."""
+    metrics = PrometheusConfig(bind_address=f"127.0.0.1:{metrics_port}")
+    return Runtime(telemetry=TelemetryConfig(metrics=metrics))
 
 
 async def tell_lifecycle(client: Client, customer_id: UUID, signal: str, fact: Fact) -> None:

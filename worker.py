@@ -183,6 +183,7 @@ async def _reach_temporal(settings: Settings) -> Client:
                     "cert": settings.temporal_tls_cert_file,
                     "key": settings.temporal_tls_key_file,
                 },
+                metrics_port=settings.metrics_port,
             )
         except RuntimeError as problem:
             logging.getLogger(__name__).warning("Temporal at %s: %s", address, problem)

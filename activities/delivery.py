@@ -145,18 +145,26 @@ class DeliveryActivities:
 
     @activity.defn
     async def record_endangered(self, step: PromiseEndangeredStep) -> None:
-        """Nothing says that the promised day will be kept, or it has passed: tell the customer."""
+        """Nothing says that the promised day will be kept: tell the customer before it passes."""
         day = step.promised_on.isoformat()
-        kind = "promise_missed" if step.passed else "promise_endangered"
-        template = Template.ORDER_LATE if step.passed else Template.ORDER_AT_RISK
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, kind, {"promised_on": day}):
+            if await begin_step(session, step, "promise_endangered", {"promised_on": day}):
                 order = await _order(session, step)
-                if step.passed:
-                    order.late_noticed_at = order.late_noticed_at or step.at
-                else:
-                    order.endangered_at = order.endangered_at or step.at
-                await _tell(session, step, order, template, {"promised_on": day}, day)
+                order.endangered_at = order.endangered_at or step.at
+                context = {"promised_on": day}
+                await _tell(session, step, order, Template.ORDER_AT_RISK, context, day)
+
+    @activity.defn
+    async def record_missed(self, step: PromiseEndangeredStep) -> None:
+        """The promised day has passed: tell the customer, and ask a person to look into it."""
+        day = step.promised_on.isoformat()
+        async with self.sessions.begin() as session:
+            if await begin_step(session, step, "promise_missed", {"promised_on": day}):
+                order = await _order(session, step)
+                order.late_noticed_at = order.late_noticed_at or step.at
+                await _tell(session, step, order, Template.ORDER_LATE, {"promised_on": day}, day)
+                if step.task is not None:
+                    await open_task(session, step, step.task, order_id=step.order_id)
 
     @activity.defn
     async def record_delivered(self, step: MilestoneStep) -> None:

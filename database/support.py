@@ -26,7 +26,7 @@ class Case(Base):
     queue: Mapped[Role]
     owner: Mapped[str | None]
     order_id: Mapped[UUID | None] = mapped_column(index=True)
-    feedback_id: Mapped[UUID | None]
+    feedback_id: Mapped[UUID | None] = mapped_column(unique=True)  # one recovery an answer
     event_id: Mapped[str] = mapped_column(default="")  # whose text opened it
     opened_at: Mapped[datetime]
     contact_by: Mapped[datetime | None]  # a recovery case: a person contacts the customer by then

@@ -278,10 +278,10 @@ class MilestoneStep(OrderStep):
 
 
 class PromiseEndangeredStep(OrderStep):
-    """Nothing says that the promised day will be kept, or it has passed."""
+    """Nothing says that the promised day will be kept; or it has passed, and a person is asked."""
 
     promised_on: date
-    passed: bool = False
+    task: TaskRequest | None = None
 
 
 class OrderTaskStep(OrderStep):

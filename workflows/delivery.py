@@ -1,6 +1,7 @@
 """One order on its way: from placed to delivered, the customer told before a promise slips."""
 
 from datetime import date, datetime
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -229,7 +230,7 @@ class OrderDelivery(Process):
                 "reason": getattr(news, "reason", ""),
             }
         )
-        self._show(reached)
+        self._show(reached, due_at)
         await self._do(
             DeliveryActivities.record_compensated,
             step,
@@ -280,8 +281,10 @@ class OrderDelivery(Process):
                 await self._ask_a_person(
                     deadline, TaskKind.CHASE_ORDER, "late, being chased", "news of the order"
                 )
-            case Concern.PROMISE_ENDANGERED | Concern.PROMISE_MISSED:
-                await self._tell_that_promise_slips(deadline)
+            case Concern.PROMISE_ENDANGERED:
+                await self._tell_that_promise_is_at_risk(deadline)
+            case Concern.PROMISE_MISSED:
+                await self._tell_that_promise_is_missed(deadline)
             case Concern.REDELIVERY_OVERDUE:
                 await self._note_that_nobody_came_again(deadline)
 
@@ -295,23 +298,35 @@ class OrderDelivery(Process):
         )
         await self._open_case(deadline.key, "Support case: nothing after a failed attempt")
 
-    async def _tell_that_promise_slips(self, deadline: Deadline) -> None:
-        assert self._terms.promised_on is not None
-        passed = deadline.concern is Concern.PROMISE_MISSED
-        words = "late, the customer knows" if passed else "at risk, the customer knows"
-        step = self._step(deadline.key, words, "news of the order", until=self._next_at())
-        self._show("late" if passed else "at risk")
+    async def _tell_that_promise_is_at_risk(self, deadline: Deadline) -> None:
+        step = self._step(
+            deadline.key, "at risk, the customer knows", "news of the order", until=self._next_at()
+        )
+        self._show("at risk", self._next_at())
         await self._do(
             DeliveryActivities.record_endangered,
-            PromiseEndangeredStep(
-                **step,
-                order_id=self._order_id,
-                promised_on=self._terms.promised_on,
-                passed=passed,
-            ),
-            "the promised day passed; tell the customer"
-            if passed
-            else "nothing says the promised day will be kept; tell the customer",
+            self._endangered(step),
+            "nothing says the promised day will be kept; tell the customer",
+        )
+
+    async def _tell_that_promise_is_missed(self, deadline: Deadline) -> None:
+        """The customer is told, and a person looks into it at once."""
+        due_at = self._now + self._terms.policy.compensation_due
+        task = self._task(deadline.key, TaskKind.CHASE_ORDER, Role.OPS, due_at)
+        step = self._step(
+            deadline.key, "late, the customer knows", "news of the order", until=self._next_at()
+        )
+        self._show("late", self._next_at())
+        await self._do(
+            DeliveryActivities.record_missed,
+            self._endangered(step).model_copy(update={"task": task}),
+            "the promised day passed; tell the customer and ask a person to look into it",
+        )
+
+    def _endangered(self, step: dict[str, Any]) -> PromiseEndangeredStep:
+        assert self._terms.promised_on is not None
+        return PromiseEndangeredStep(
+            **step, order_id=self._order_id, promised_on=self._terms.promised_on
         )
 
     async def _ask_a_person(
@@ -412,6 +427,6 @@ _WORDS = {
     Concern.APPROVAL_OVERDUE: "until the order should be approved",
     Concern.PROMISE_ENDANGERED: "until the customer must be warned about the promised day",
     Concern.PROMISE_MISSED: "until the promised day has passed",
-    Concern.CHASE: "until a person looks at the late order again",
+    Concern.CHASE: "until a person looks at the late order once more",
     Concern.REDELIVERY_OVERDUE: "until another attempt should have been heard of",
 }

@@ -386,7 +386,7 @@ class CustomerLifecycle(Process):
         step = self._step(
             fact.event_id,
             _STAGES[stage],
-            "what happens next",
+            "a sign of the customer",
             until=self._silence_at(),
             at=fact.occurred_at,
         )
@@ -488,7 +488,7 @@ class CustomerLifecycle(Process):
         self._commands_obeyed = state.commands
         self._tasks = dict(state.tasks)
         self._opened = True
-        self._standing = Standing(step=_STAGES[state.stage], waiting_for="what happens next")
+        self._standing = Standing(step=_STAGES[state.stage], waiting_for="a sign of the customer")
 
     @property
     def _unfinished(self) -> bool:

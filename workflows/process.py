@@ -114,7 +114,8 @@ class Process:
         if self._stopping:
             raise self._refused("the process is being stopped", allowed=())
         if command not in self._allowed():
-            raise self._refused(f"{command} is not possible now: {self._standing.step}")
+            now = "it is paused" if self._paused else self._standing.step
+            raise self._refused(f"{command} is not possible now: {now}")
 
     def _refused(self, why: str, allowed: tuple[str, ...] | None = None) -> ApplicationError:
         return ApplicationError(
@@ -163,8 +164,7 @@ class Process:
             allowed=() if ended else self._allowed(),
             tasks_open=bool(self._tasks),
         )
-        next_words = f"\n\nnext: {until:%Y-%m-%d %H:%M} UTC" if until else ""
-        workflow.set_current_details(f"**{step}**\n\n{waiting_for}{next_words}")
+        self._tell_operators()
         return {
             "workflow_id": workflow.info().workflow_id,
             "kind": self.kind,
@@ -173,6 +173,16 @@ class Process:
             "at": at or self._now,
             "standing": self._standing,
         }
+
+    def _tell_operators(self) -> None:
+        """Where the process stands, for the web UI of Temporal; costs no event."""
+        standing = self._standing
+        words = [f"**{standing.step}**"]
+        if standing.waiting_for:
+            words.append(f"waiting for: {standing.waiting_for}")
+        if standing.next_timer_at:
+            words.append(f"next look: {standing.next_timer_at:%Y-%m-%d %H:%M} UTC, customer's time")
+        workflow.set_current_details("\n\n".join(words))
 
     async def _do(self, activity: Callable[[A, S], Awaitable[R]], step: S, summary: str) -> R:
         """Take one step: an idempotent local activity, told in plain words."""
@@ -270,11 +280,10 @@ class Process:
         )
 
     def _show(self, stage: str, due_at: datetime | None = None) -> None:
-        """Update what operators filter by in the Temporal web UI."""
-        updates = [STAGE.value_set(stage)]
-        if due_at is None:
-            workflow.upsert_search_attributes(updates)
-        else:
-            workflow.upsert_search_attributes(
-                [*updates, DUE_AT.value_set(self._clock.machine(due_at))]
-            )
+        """Update what operators filter by in the web UI of Temporal; DueAt is machine time."""
+        due = (
+            DUE_AT.value_unset()
+            if due_at is None
+            else DUE_AT.value_set(self._clock.machine(due_at))
+        )
+        workflow.upsert_search_attributes([STAGE.value_set(stage), due])

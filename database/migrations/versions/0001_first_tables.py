@@ -275,6 +275,7 @@ def upgrade() -> None:
             ["customer_id"], ["customers.id"], name=op.f("fk_cases_customer_id")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_cases")),
+        sa.UniqueConstraint("feedback_id", name=op.f("uq_cases_feedback_id")),
         sa.UniqueConstraint("reference", name=op.f("uq_cases_reference")),
     )
     op.create_index(op.f("ix_cases_customer_id"), "cases", ["customer_id"], unique=False)
