@@ -159,14 +159,13 @@ class BulkResults(BaseModel):
 async def create_customer(body: NewCustomer, session: Session, response: Response) -> CustomerView:
     """Make a customer. A reference that is taken is refused; PUT by reference updates instead."""
     reference = body.reference or f"C-{secrets.token_hex(6)}"
-    taken = await session.scalar(sa.select(Customer.id).where(Customer.reference == reference))
-    if taken is not None:
+    written = await write_one(session, reference, body)
+    if not written.created:  # what was written over is rolled back with this
         raise Problem(
             Code.CONFLICT,
             f"the reference {reference} is taken",
             errors=[FieldError(pointer="/reference", code="taken", detail="is another customer's")],
         )
-    written = await write_one(session, reference, body)
     view = await view_of(session, written.id)
     response.headers["Location"] = f"/api/v1/customers/{written.id}"
     response.headers["ETag"] = _etag(view.version)

@@ -113,7 +113,9 @@ async def test_a_look_alike_domain_shows_itself(api: httpx2.AsyncClient) -> None
 async def test_a_taken_reference_is_refused(api: httpx2.AsyncClient) -> None:
     reference = uuid4().hex
     assert (await _make(api, reference=reference)).status_code == 201
-    assert_problem(await _make(api, reference=reference), 409, "conflict")
+    assert_problem(await _make(api, reference=reference, name="Another"), 409, "conflict")
+    found = (await api.get("/api/v1/customers", params={"reference": reference})).json()
+    assert [one["name"] for one in found["items"]] == ["Ada"]
 
 
 async def test_an_upsert_makes_then_updates_then_changes_nothing(api: httpx2.AsyncClient) -> None:

@@ -63,9 +63,14 @@ async def test_an_order_on_its_way(api: httpx2.AsyncClient, customer: UUID) -> N
     assert "The order was delivered" in " ".join(words)
     moments = [entry["happened_at"] for entry in entries]
     assert moments == sorted(moments, reverse=True)
-    small = (await api.get(f"/api/v1/customers/{customer}/timeline", params={"limit": 2})).json()
-    assert small["items"] == entries[:2]
-    assert small["has_more"]
+    path = f"/api/v1/customers/{customer}/timeline"
+    first = (await api.get(path, params={"limit": 2, "oldest_first": "true"})).json()
+    query = {"limit": 200, "oldest_first": "true", "cursor": first["next_cursor"]}
+    rest = await api.get(path, params={**query})
+    assert_problem(await api.get(path, params={**query, "what": "line"}), 400, "invalid_cursor")
+    moments = [entry["happened_at"] for entry in first["items"] + rest.json()["items"]]
+    assert moments == sorted(moments)
+    assert len(moments) >= len(entries)
 
 
 async def test_a_contradicting_milestone_is_refused_with_what_may_be(
