@@ -5,13 +5,25 @@ Start it with `python worker.py`; `crm.py up` does.
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import logging
 import signal
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from temporalio.client import Client
+from temporalio.client import (
+    Client,
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleAlreadyRunningError,
+    ScheduleOverlapPolicy,
+    SchedulePolicy,
+    ScheduleSpec,
+    ScheduleUpdate,
+    ScheduleUpdateInput,
+)
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.worker import PollerBehaviorSimpleMaximum, Worker
 
@@ -24,10 +36,12 @@ from activities.messages import MessageActivities
 from activities.processes import ProcessActivities
 from activities.retention import RetentionActivities
 from activities.support import SupportActivities
+from activities.sweeps import SweepActivities
 from database.base import Sessions, connect
 from database.inbox import Inbox
 from domain.messages import DISPATCH_WORKFLOW_ID, Channel, DispatchInput
-from domain.processes import LIFECYCLE_QUEUE, MESSAGING_QUEUE
+from domain.processes import BULK_QUEUE, LIFECYCLE_QUEUE, MESSAGING_QUEUE
+from domain.schedules import RECURRENCES, schedule_id
 from messaging.links import Links
 from messaging.render import Renderer
 from messaging.sms import LocalSms
@@ -39,6 +53,13 @@ from workflows.lifecycle import CustomerLifecycle
 from workflows.marketing import MarketingContact
 from workflows.messages import MessageDispatch
 from workflows.retention import RetentionOutreach
+from workflows.schedules import (
+    FollowUpSweep,
+    KpiSnapshot,
+    NightlyVerification,
+    RetentionSweep,
+    StaffDigest,
+)
 from workflows.support import SupportCase
 
 LIFECYCLE_WORKFLOWS: Sequence[type] = [
@@ -51,6 +72,13 @@ LIFECYCLE_WORKFLOWS: Sequence[type] = [
 ]
 
 MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch]
+BULK_WORKFLOWS: Sequence[type] = [
+    RetentionSweep,
+    FollowUpSweep,
+    KpiSnapshot,
+    StaffDigest,
+    NightlyVerification,
+]
 _STEPS_AT_ONCE = 20
 _GRACE = timedelta(seconds=5)
 
@@ -103,6 +131,47 @@ def messaging_worker(client: Client, activities: MessageActivities) -> Worker:
     )
 
 
+def bulk_worker(client: Client, activities: SweepActivities) -> Worker:
+    """The recurring work over everybody, on the queue `bulk`."""
+    return Worker(
+        client,
+        task_queue=BULK_QUEUE,
+        workflows=BULK_WORKFLOWS,
+        activities=activities_of(activities),
+        workflow_runner=temporal_runtime.workflow_runner(),
+        max_concurrent_activities=2,
+        graceful_shutdown_timeout=_GRACE,
+    )
+
+
+async def ensure_schedules(client: Client) -> None:
+    """Create the schedules, or bring what they do up to date; a pause of staff stays a pause."""
+    for name, recurrence in RECURRENCES.items():
+        schedule = Schedule(
+            action=ScheduleActionStartWorkflow(
+                recurrence.workflow,
+                id=schedule_id(name),
+                task_queue=BULK_QUEUE,
+                static_summary=recurrence.words,
+            ),
+            spec=ScheduleSpec(cron_expressions=[recurrence.cron], jitter=timedelta(seconds=30)),
+            policy=SchedulePolicy(
+                overlap=ScheduleOverlapPolicy.SKIP, catchup_window=timedelta(days=2)
+            ),
+        )
+        try:
+            await client.create_schedule(schedule_id(name), schedule)
+        except ScheduleAlreadyRunningError:
+            await client.get_schedule_handle(schedule_id(name)).update(
+                functools.partial(_renewed, schedule)
+            )
+
+
+def _renewed(schedule: Schedule, found: ScheduleUpdateInput) -> ScheduleUpdate:
+    renewed = dataclasses.replace(schedule, state=found.description.schedule.state)
+    return ScheduleUpdate(schedule=renewed)
+
+
 async def start_dispatch(client: Client) -> None:
     """There is one dispatcher; starting it again changes nothing."""
     await client.start_workflow(
@@ -152,14 +221,18 @@ async def run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    inbox = None if settings.smtp_host else Inbox(settings.inbox)
+    sweeps = SweepActivities(sessions, client, settings.staff_digest_to, inbox)
     workers = [
         lifecycle_worker(client, sessions),
         messaging_worker(client, message_activities(settings, client, sessions)),
+        bulk_worker(client, sweeps),
     ]
     async with contextlib.AsyncExitStack() as running:
         for worker in workers:
             await running.enter_async_context(worker)
         await start_dispatch(client)
+        await ensure_schedules(client)
         if settings.ready_file is not None:
             settings.ready_file.touch()
         logging.getLogger(__name__).info("polling")
