@@ -74,7 +74,6 @@ class Standing(Payload):
     state: ProcessState = ProcessState.RUNNING
     outcome: str = ""
     allowed: tuple[str, ...] = ()
-    tasks_open: bool = False  # tasks of people, withdrawn when the process ends
 
 
 class Step(Payload):

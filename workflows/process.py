@@ -162,7 +162,6 @@ class Process:
             state=state or (ProcessState.COMPLETED if ended else ProcessState.RUNNING),
             outcome=ended,
             allowed=() if ended else self._allowed(),
-            tasks_open=bool(self._tasks),
         )
         self._tell_operators()
         return {
