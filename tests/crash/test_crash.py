@@ -59,7 +59,7 @@ async def test_nothing_is_lost_doubled_or_stuck(installation: Installation) -> N
         assert len(player.tally.accepted) + player.tally.customers == len(lives.entries)
         await insist(lambda: settle(instance, world, print))
         verdict = await verify(installation.run_file)
-        assert verdict.findings == []
+        assert verdict.findings == [], verdict.findings
         assert verdict.counts["customers"] == CUSTOMERS
         assert await _states(instance, world.id) == _expected(lives)
 
