@@ -19,7 +19,7 @@ from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.customers import Consent, ContactPoint, Customer, Preference
-from database.queries.customers import clock_of
+from database.queries.customers import clock_of, hold_messages
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -156,6 +156,7 @@ async def record_consent(
         )
         await accept(session, held, caller, event, body)
         return await _consent(session, derived_id("opt-out", event.event_id, body.channel))
+    await hold_messages(session, customer_id)
     consent_id = await session.scalar(
         insert(Consent)
         .values(

@@ -31,6 +31,7 @@ from api.fields import (
 )
 from database.customers import Consent
 from database.feedback import Need
+from database.queries.customers import hold_messages
 from database.queries.intake import Ground
 from domain.contacts import ConsentState
 from domain.delivery import (
@@ -196,6 +197,8 @@ class OptedOutEvent(_OfLifecycle):
 
     async def record(self, session: AsyncSession, ground: Ground) -> None:
         channels = [self.channel] if self.channel else list(Channel)
+        assert ground.customer_id is not None
+        await hold_messages(session, ground.customer_id)
         await session.execute(
             insert(Consent)
             .values(

@@ -17,7 +17,7 @@ from api.event_bodies import OptedOutEvent
 from api.intake import accept, now_on
 from api.pages import PageRoute, page, page_locale
 from database.customers import Consent, Customer
-from database.queries.customers import clock_of
+from database.queries.customers import clock_of, hold_messages
 from database.queries.intake import Ground
 from domain.clock import REAL_TIME
 from domain.contacts import ConsentState
@@ -70,6 +70,7 @@ async def _withdraw(
 ) -> tuple[UUID, datetime]:
     """The withdrawal that holds. Committed by itself: it must hold even while Temporal is away."""
     async with held.sessions.begin() as own:
+        await hold_messages(own, customer_id)
         newest = (
             await own.execute(
                 sa.select(Consent.id, Consent.state, Consent.occurred_at)

@@ -25,6 +25,7 @@ from domain.lifecycle import (
     stage_of,
 )
 from domain.marketing import MarketingInput, ReplyReceived
+from domain.messages import Purpose
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Fact,
@@ -160,7 +161,9 @@ class CustomerLifecycle(Process):
     async def _act_on_the_rest(self, name: str, fact: Fact) -> None:
         match fact:
             case OptedOut():
-                await self._record(name, fact, tell=self._open(*_SELLING), signal="opted_out")
+                ends_selling = fact.purpose is Purpose.MARKETING
+                tell = self._open(*_SELLING) if ends_selling else ()
+                await self._record(name, fact, tell=tell, signal="opted_out")
             case RiskNoticed():
                 await self._retain(name, fact, fact.cause)
             case NeedStated():

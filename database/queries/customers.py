@@ -159,6 +159,17 @@ async def _add_grants(
         await session.execute(insert(Consent).values(rows))
 
 
+async def hold_messages(session: AsyncSession, customer_id: UUID) -> None:
+    """Until this transaction ends no message to the customer can be claimed.
+
+    Taken before a withdrawal is written: the dispatcher decides under a shared lock on the same
+    row, so a withdrawal that commits first is always seen.
+    """
+    await session.execute(
+        sa.select(Customer.id).where(Customer.id == customer_id).with_for_update(key_share=True)
+    )
+
+
 async def _newest_consents(
     session: AsyncSession, customers: set[UUID]
 ) -> dict[tuple[UUID, Channel, Purpose], tuple[ConsentState, datetime]]:
