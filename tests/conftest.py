@@ -21,8 +21,18 @@ from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
 _TEMPLATE = "perennial"
 _ONLY_HERE = {
     "frontend.WorkflowTimeSkippingEnabled": "true",
-    "limit.historyCount.suggestContinueAsNew": "500",  # of events; 4,096 take a test too long
+    "limit.historyCount.suggestContinueAsNew": "300",  # of events; 4,096 take a test too long
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-histories", metavar="DIR", help="see tests/record_histories.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "history: its processes are kept in tests/histories and replayed ever after"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -18,9 +18,11 @@ from temporalio.client import (
     Client,
     WorkflowExecutionStatus,
     WorkflowHandle,
+    WorkflowHistory,
     WorkflowUpdateFailedError,
 )
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 import temporal_runtime
@@ -84,6 +86,7 @@ class Drive:
         self._temporal = temporal
         self.client: Client = temporal.client
         self.sessions = sessions
+        self._seen: dict[str, None] = {}  # workflow ids, for the recorder of histories
 
     # --- who and by which rules --------------------------------------------------------------
 
@@ -152,6 +155,7 @@ class Drive:
             start_signal=signal,
             start_signal_args=[fact] if fact else [],
         )
+        self._seen[workflow_id] = None
         await self.quiet(handle)
         return handle
 
@@ -231,7 +235,18 @@ class Drive:
         await self.quiet(handle)
 
     async def command(self, handle: Handle, update: Any, command: Any) -> None:
-        await handle.execute_update(update, command)
+        update_id = str(uuid4())  # of each try: it is carried out once
+        for _ in range(5):
+            try:
+                await handle.execute_update(update, command, id=update_id)
+            except RPCError as error:
+                # The server lets go of an update that meets a workflow task which has to be
+                # repeated because of something else that happened meanwhile.
+                if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                    raise
+                await asyncio.sleep(0.2)
+            else:
+                break
         await self.quiet(handle)
 
     async def refused(self, handle: Handle, update: Any, command: Any) -> list[str]:
@@ -277,12 +292,13 @@ class Drive:
             if not description.HasField("pending_workflow_task"):
                 return
             attempt = description.pending_workflow_task.attempt
-            assert attempt < 3, f"{handle.id} can't go on"
+            assert attempt < 6, f"{handle.id} can't go on"
             await asyncio.sleep(0.01)
 
     # --- what came of it ---------------------------------------------------------------------
 
     def process(self, workflow_id: str) -> Handle:
+        self._seen[workflow_id] = None
         return self.client.get_workflow_handle(workflow_id)
 
     def lifecycle(self, customer_id: UUID) -> Handle:
@@ -344,6 +360,17 @@ class Drive:
         async with self.sessions() as session:
             lifecycle = await session.get(Lifecycle, customer_id)
         return "" if lifecycle is None else lifecycle.stage.value
+
+    async def histories(self) -> list[WorkflowHistory]:
+        """Every run of the processes seen since the last call."""
+        await asyncio.sleep(1)  # visibility is told after the fact
+        found = [
+            await self.client.get_workflow_handle(one.id, run_id=one.run_id).fetch_history()
+            for workflow_id in self._seen
+            async for one in self.client.list_workflows(f"WorkflowId = '{workflow_id}'")
+        ]
+        self._seen.clear()
+        return found
 
     async def ends(self, handle: Handle) -> str:
         """The outcome of a process that ends now; agrees with its row."""

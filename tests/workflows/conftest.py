@@ -1,6 +1,7 @@
 """One worker and one database for all tests of the processes: a worker takes seconds to start."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 import pytest
 from temporalio.testing import WorkflowEnvironment
@@ -9,6 +10,7 @@ from database.base import connect
 from supervisor.postgres import PostgresServer
 from tests.conftest import new_database
 from tests.driving import Drive
+from tests.record_histories import keep
 from worker import lifecycle_worker
 
 
@@ -22,6 +24,11 @@ async def driven(temporal: WorkflowEnvironment, postgres: PostgresServer) -> Asy
 
 
 @pytest.fixture
-async def drive(driven: Drive, only_my_processes: None) -> Drive:
+async def drive(
+    driven: Drive, only_my_processes: None, request: pytest.FixtureRequest
+) -> AsyncGenerator[Drive]:
     """Processes on the real servers; what a test leaves running ends with it."""
-    return driven
+    yield driven
+    directory = request.config.getoption("--record-histories")
+    if directory and request.node.get_closest_marker("history"):
+        keep(await driven.histories(), Path(directory), request.node.name)

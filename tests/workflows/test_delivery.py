@@ -98,6 +98,7 @@ async def cases(drive: Drive, customer_id: UUID) -> int:
 # --- the way it should go ------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_an_order_that_goes_well_is_told_step_by_step(
     drive: Drive, order_id: UUID, process: Handle, report: Any
 ) -> None:
@@ -131,6 +132,7 @@ async def test_the_order_moves_the_stage_of_the_customer(
 # --- the promised day ----------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_the_customer_is_warned_before_the_promised_day_and_told_once_when_it_passed(
     drive: Drive, order_id: UUID, process: Handle, report: Any, promised_on: date
 ) -> None:
@@ -186,6 +188,7 @@ async def test_a_carrier_that_will_break_the_promise_doesnt(
     assert await drive.told(process) == ["order_confirmed", "order_dispatched", "order_at_risk"]
 
 
+@pytest.mark.history
 async def test_a_new_day_is_told_once_and_warned_about_like_the_first(
     drive: Drive, order_id: UUID, process: Handle, report: Any, promised_on: date
 ) -> None:
@@ -235,16 +238,19 @@ async def test_the_promised_day_ends_in_the_zone_of_the_customer(drive: Drive) -
     assert (await drive.row(Order, order_id)).delivered_late is False
 
 
-async def test_a_late_order_is_chased_by_a_person_as_often_as_the_policy_says(
+@pytest.mark.history
+async def test_a_late_order_is_chased_by_a_person_at_once_and_as_often_as_the_policy_says(
     drive: Drive, process: Handle, report: Any, promised_on: date
 ) -> None:
     await report("order_approved", OrderApproved)
-    await drive.skip_to(process, end_of_day(promised_on, "UTC") + 60 * DAY)
+    end = end_of_day(promised_on, "UTC")
+    await drive.skip_to(process, end + 60 * DAY)
     chases = await drive.tasks(process, kind=TaskKind.CHASE_ORDER)
-    assert len(chases) == POLICY.chases
+    assert len(chases) == 1 + POLICY.chases
+    assert chases[0].opened_at - end == pytest.approx(timedelta(0), abs=MINUTE)
     assert {task.role for task in chases} == {Role.OPS}
     gaps = [later.opened_at - earlier.opened_at for earlier, later in pairwise(chases)]
-    assert gaps == pytest.approx([POLICY.chase_every] * 2, abs=MINUTE)
+    assert gaps == pytest.approx([POLICY.chase_every] * POLICY.chases, abs=MINUTE)
 
     await report("order_delivered", OrderDelivered)
     states = {task.state for task in await drive.tasks(process, kind=TaskKind.CHASE_ORDER)}
@@ -311,6 +317,7 @@ async def test_what_was_offered_in_selling_becomes_a_promise_of_the_order(
 # --- approval ------------------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_an_approval_that_does_not_come_is_asked_of_a_person(
     drive: Drive, process: Handle, report: Any
 ) -> None:
@@ -348,6 +355,7 @@ async def test_an_approval_reported_after_the_dispatch_fills_in_its_time(
 # --- failed attempts -----------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_a_second_failed_attempt_opens_a_case(
     drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
 ) -> None:
@@ -366,6 +374,7 @@ async def test_a_second_failed_attempt_opens_a_case(
     await becomes(lambda: drive.stage(customer), "support")
 
 
+@pytest.mark.history
 async def test_silence_after_a_failed_attempt_opens_a_case(
     drive: Drive, customer: UUID, process: Handle, report: Any
 ) -> None:
@@ -401,6 +410,7 @@ async def test_news_after_a_failed_attempt_opens_none(
         ("order_returned", OrderReturned, DeliveryState.RETURNED),
     ],
 )
+@pytest.mark.history
 async def test_an_order_that_will_not_arrive_is_compensated(
     drive: Drive,
     customer: UUID,
@@ -455,6 +465,7 @@ async def test_the_refund_is_what_was_paid_or_what_the_shop_says(
 # --- twice, late, and against what is known ------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_a_parcel_delivered_twice_was_delivered_once(
     drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
 ) -> None:
@@ -487,6 +498,7 @@ async def test_one_report_sent_twice_is_one(
         ("order_returned", OrderReturned, DeliveryState.RETURNED),
     ],
 )
+@pytest.mark.history
 async def test_a_delivered_order_that_comes_back_reopens_its_process(
     drive: Drive,
     customer: UUID,
@@ -511,6 +523,7 @@ async def test_a_delivered_order_that_comes_back_reopens_its_process(
     assert await drive.ends(again) == state
 
 
+@pytest.mark.history
 async def test_a_cancelled_order_that_is_delivered_contradicts_and_is_noted(
     drive: Drive, order_id: UUID, process: Handle, report: Any
 ) -> None:
@@ -524,6 +537,7 @@ async def test_a_cancelled_order_that_is_delivered_contradicts_and_is_noted(
     assert await drive.ends(process) == DeliveryState.CANCELLED
 
 
+@pytest.mark.history
 async def test_an_unavailable_order_may_turn_out_delivered(
     drive: Drive, order_id: UUID, process: Handle, report: Any
 ) -> None:
@@ -552,6 +566,7 @@ async def test_a_late_dispatch_report_of_a_delivered_order_fills_in(
 # --- people --------------------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_a_message_that_cannot_arrive_asks_once_for_an_address(
     drive: Drive, process: Handle
 ) -> None:

@@ -79,6 +79,7 @@ async def case_count(drive: Drive, customer: UUID) -> int:
     return len(await cases_of(drive, customer))
 
 
+@pytest.mark.history
 async def test_the_customer_is_asked_at_the_moment_of_the_policy_reminded_once_and_left_alone(
     drive: Drive, order_id: UUID, process: Handle
 ) -> None:
@@ -127,6 +128,7 @@ async def test_an_answer_spares_the_reminder_and_ends_the_follow_up(
     assert (feedback.survey_id, survey.answered_at) == (survey.id, heard.occurred_at)
 
 
+@pytest.mark.history
 async def test_a_second_answer_changes_the_first(
     drive: Drive, customer: UUID, process: Handle, answer: Any
 ) -> None:
@@ -166,6 +168,7 @@ async def test_a_promoter_is_asked_once_to_recommend_us(
 
 
 @pytest.mark.parametrize("score", [1, 2])
+@pytest.mark.history
 async def test_a_disappointed_customer_gets_a_recovery_case_and_its_outcome(
     drive: Drive, customer: UUID, order_id: UUID, process: Handle, answer: Any, score: int
 ) -> None:
@@ -192,6 +195,7 @@ async def test_a_disappointed_customer_gets_a_recovery_case_and_its_outcome(
     assert await drive.told(recovery) == ["recovery_started", "recovery_outcome"]
 
 
+@pytest.mark.history
 async def test_an_answer_that_stays_bad_has_one_recovery_case(
     drive: Drive, customer: UUID, process: Handle, answer: Any
 ) -> None:
@@ -257,6 +261,7 @@ async def test_a_review_before_the_survey_spares_it(
     assert feedback.survey_id is None
 
 
+@pytest.mark.history
 async def test_a_review_without_a_follow_up_is_acted_on_and_the_survey_then_spared(
     drive: Drive, customer: UUID, order_id: UUID
 ) -> None:
@@ -287,6 +292,7 @@ async def test_a_review_without_a_follow_up_is_acted_on_and_the_survey_then_spar
 
 
 @pytest.mark.parametrize("asked", [False, True], ids=["before_the_survey", "after_it"])
+@pytest.mark.history
 async def test_a_reopened_case_is_not_asked_about(
     drive: Drive, customer: UUID, asked: bool
 ) -> None:

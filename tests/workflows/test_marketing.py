@@ -41,6 +41,7 @@ def fact() -> Fact:
     return Fact(event_id=f"fact-{uuid4()}", occurred_at=datetime.now(UTC))
 
 
+@pytest.mark.history
 async def test_touches_are_spaced_by_the_policy_and_stop_with_the_last(
     drive: Drive, contact: Handle
 ) -> None:
@@ -104,6 +105,7 @@ async def test_a_reply_becomes_a_task_for_the_sales_rep_and_no_touch_follows(
         ("not_interested", MarketingOutcome.NOT_INTERESTED),
     ],
 )
+@pytest.mark.history
 async def test_a_reply_answered_in_time_ends_the_contact_without_the_manager(
     drive: Drive, contact: Handle, outcome: str, ends_as: MarketingOutcome
 ) -> None:
@@ -117,6 +119,7 @@ async def test_a_reply_answered_in_time_ends_the_contact_without_the_manager(
 
 
 @pytest.mark.parametrize("who", [TaskKind.ANSWER_REPLY, TaskKind.ANSWER_REPLY_ESCALATED])
+@pytest.mark.history
 async def test_a_missed_first_response_goes_to_the_manager_and_either_may_answer(
     drive: Drive, contact: Handle, who: TaskKind
 ) -> None:
@@ -136,6 +139,7 @@ async def test_a_missed_first_response_goes_to_the_manager_and_either_may_answer
     assert sorted(left) == [TaskState.CANCELLED, TaskState.DONE]
 
 
+@pytest.mark.history
 async def test_another_reply_starts_the_first_response_clock_again(
     drive: Drive, contact: Handle
 ) -> None:
@@ -177,6 +181,7 @@ async def test_a_reply_that_arrives_twice_is_answered_once(drive: Drive, contact
         ),
     ],
 )
+@pytest.mark.history
 async def test_the_contact_ends_when_there_is_nobody_to_sell_to(
     drive: Drive, contact: Handle, signal: str, fact: object, ends_as: MarketingOutcome
 ) -> None:
@@ -201,6 +206,7 @@ async def test_the_contact_ends_when_there_is_nobody_to_sell_to(
     ],
 )
 @pytest.mark.parametrize("missed", [False, True], ids=["in_time", "after_the_escalation"])
+@pytest.mark.history
 async def test_an_order_or_opt_out_spares_the_rep_the_answer(
     drive: Drive, contact: Handle, signal: str, fact: object, ends_as: str, missed: bool
 ) -> None:
@@ -213,6 +219,7 @@ async def test_an_order_or_opt_out_spares_the_rep_the_answer(
     assert {task.state for task in await drive.tasks(contact)} == {TaskState.CANCELLED}
 
 
+@pytest.mark.history
 async def test_selling_rests_while_a_recovery_case_is_open(drive: Drive, contact: Handle) -> None:
     await drive.signal(contact, MarketingContact.selling_held, fact())
     await drive.skip(contact, 30 * DAY)

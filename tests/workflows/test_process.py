@@ -62,6 +62,7 @@ def test_every_kind_of_process_is_steered_here() -> None:
     assert set(KINDS) == set(ProcessKind)
 
 
+@pytest.mark.history
 async def test_while_it_is_paused_nothing_goes_on_and_resumed_it_acts_on_what_passed(
     drive: Drive, process: Handle
 ) -> None:
@@ -156,6 +157,7 @@ async def test_a_task_that_is_not_open_is_refused(drive: Drive, asked: Handle) -
     assert set(allowed) == {"pause", "stop", "complete_task"}
 
 
+@pytest.mark.history
 async def test_a_task_completed_during_a_pause_counts_and_the_pause_goes_on(
     drive: Drive, asked: Handle
 ) -> None:

@@ -54,6 +54,7 @@ async def reason(drive: Drive, outreach: Handle) -> str:
     return str((await drive.line(outreach, "retention_ended")).facts["reason"])
 
 
+@pytest.mark.history
 async def test_silence_all_the_way_is_a_customer_lost_and_asked_once_more(
     drive: Drive, outreach: Handle
 ) -> None:
@@ -113,6 +114,7 @@ async def test_the_account_manager_is_asked_when_the_message_is_not_answered(
     assert task.due_at - task.opened_at == pytest.approx(POLICY.manager_within, abs=MINUTE)
 
 
+@pytest.mark.history
 async def test_the_account_manager_saves_the_customer(drive: Drive, outreach: Handle) -> None:
     await drive.skip(outreach, 6 * DAY)
     await drive.complete(outreach, TaskKind.SAVE_CUSTOMER, "saved")
@@ -121,6 +123,7 @@ async def test_the_account_manager_saves_the_customer(drive: Drive, outreach: Ha
     assert await drive.told(outreach) == PLAY[:1]
 
 
+@pytest.mark.history
 async def test_the_account_manager_asks_for_an_offer_at_once(
     drive: Drive, outreach: Handle
 ) -> None:
@@ -132,6 +135,7 @@ async def test_the_account_manager_asks_for_an_offer_at_once(
     assert until - await drive.now(outreach) == pytest.approx(POLICY.offer_stands, abs=MINUTE)
 
 
+@pytest.mark.history
 async def test_the_account_manager_gives_up_and_the_win_back_still_comes(
     drive: Drive, outreach: Handle
 ) -> None:
@@ -156,6 +160,7 @@ async def test_the_account_manager_may_save_him_after_he_was_lost(
 
 
 @pytest.mark.parametrize("days", [0, 6, 9, 30, 115])
+@pytest.mark.history
 async def test_who_opts_out_is_lost_and_left_alone(
     drive: Drive, outreach: Handle, days: int
 ) -> None:
@@ -167,6 +172,7 @@ async def test_who_opts_out_is_lost_and_left_alone(
     assert await drive.told(outreach) == told, "no win-back"
 
 
+@pytest.mark.history
 async def test_no_offer_is_made_while_a_recovery_case_is_open(
     drive: Drive, outreach: Handle
 ) -> None:

@@ -108,6 +108,7 @@ async def test_every_answer_is_sent_but_only_the_first_is_the_first(
     assert (await drive.told(process)).count("case_reply") == 2
 
 
+@pytest.mark.history
 async def test_a_call_instead_of_a_letter_meets_the_clock_too(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
@@ -119,6 +120,7 @@ async def test_a_call_instead_of_a_letter_meets_the_clock_too(
     assert (await drive.row(Case, case_id)).first_response_missed_at is None
 
 
+@pytest.mark.history
 async def test_each_missed_clock_escalates_once(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
@@ -166,6 +168,7 @@ async def test_a_case_has_one_owner_at_a_time(drive: Drive, case_id: UUID, proce
 # --- waiting for the customer --------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_the_resolution_clock_rests_while_we_wait_for_the_customer(
     drive: Drive, customer: UUID, case_id: UUID, process: Handle
 ) -> None:
@@ -198,6 +201,7 @@ async def test_asking_the_customer_is_a_first_response(
     assert (await drive.row(Case, case_id)).escalations == 0
 
 
+@pytest.mark.history
 async def test_a_silent_customer_is_reminded_once_and_then_given_up(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
@@ -237,6 +241,7 @@ async def test_a_resolution_is_told_and_withdraws_every_task(
     await becomes(lambda: drive.stage(customer), "follow_up")
 
 
+@pytest.mark.history
 async def test_after_the_window_the_case_is_closed(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
@@ -252,6 +257,7 @@ async def test_after_the_window_the_case_is_closed(
 
 
 @pytest.mark.parametrize("by", ["staff", "customer"])
+@pytest.mark.history
 async def test_within_the_window_staff_or_a_reply_reopens_it(
     drive: Drive, case_id: UUID, process: Handle, by: str
 ) -> None:
@@ -326,6 +332,7 @@ async def test_what_the_state_does_not_allow_is_refused_with_what_it_does(
 # --- recovery ------------------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_a_recovery_case_has_a_deadline_a_queue_and_its_own_words(
     drive: Drive, customer: UUID
 ) -> None:
@@ -358,6 +365,7 @@ async def test_a_missed_contact_of_a_disappointed_customer_escalates(
 # --- steering and policy -------------------------------------------------------------------------
 
 
+@pytest.mark.history
 async def test_a_stopped_case_is_closed_and_out_of_the_way(
     drive: Drive, customer: UUID, case_id: UUID, process: Handle
 ) -> None:

@@ -1,0 +1,67 @@
+"""Stored histories of every workflow still replay on today's code, and a broken order is seen."""
+
+import json
+from pathlib import Path
+
+import pytest
+from temporalio.client import WorkflowHistory
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+from temporalio.workflow import NondeterminismError
+
+import temporal_runtime
+import worker
+from tests.record_histories import HISTORIES
+from tests.workflows.reordered import Guarded, Unguarded
+from workflows.marketing import MarketingContact
+
+REGISTERED: list[type] = [
+    one for name, all_ in vars(worker).items() if name.endswith("_WORKFLOWS") for one in all_
+]
+STORED = sorted(HISTORIES.glob("*/*.json"))
+
+
+def history_in(path: Path) -> WorkflowHistory:
+    history = json.loads(path.read_text())
+    started = history["events"][0]["workflowExecutionStartedEventAttributes"]
+    # Under its own id: the ids of its tasks follow from it.
+    return WorkflowHistory.from_json(started["workflowId"], history)
+
+
+def replayer(*workflows: type) -> Replayer:
+    """As in production: its converter and its sandbox."""
+    return Replayer(
+        workflows=list(workflows),
+        workflow_runner=temporal_runtime.workflow_runner(),
+        data_converter=pydantic_data_converter,
+    )
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+async def test_a_stored_history_replays(path: Path) -> None:
+    await replayer(*REGISTERED).replay_workflow(history_in(path))
+
+
+def test_every_workflow_has_stored_histories() -> None:
+    assert {path.parent.name for path in STORED} == {one.__name__ for one in REGISTERED}
+    assert len(STORED) >= 30
+
+
+async def test_a_changed_order_of_commands_does_not_replay() -> None:
+    for path in (HISTORIES / "MarketingContact").iterdir():
+        with pytest.raises(NondeterminismError):
+            await replayer(Unguarded).replay_workflow(history_in(path))
+
+
+async def test_the_same_change_behind_a_patch_does() -> None:
+    for path in (HISTORIES / "MarketingContact").iterdir():
+        await replayer(Guarded).replay_workflow(history_in(path))
+        await replayer(MarketingContact).replay_workflow(history_in(path))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_stored_history_holds_nothing_personal_and_names_no_machine(path: Path) -> None:
+    for event in history_in(path).events:
+        text = str(event)
+        assert "Lovelace" not in text
+        assert "@" not in text
