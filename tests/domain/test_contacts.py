@@ -1,0 +1,81 @@
+"""May we write to this customer? An objection always wins, and every answer explains itself."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from domain.contacts import ConsentState, ContactFacts, Outcome, may_send
+from domain.messages import Channel, MessageClass, Purpose
+
+FACTS = st.builds(
+    ContactFacts,
+    message_class=st.sampled_from(MessageClass),
+    purpose=st.sampled_from(Purpose),
+    channel=st.sampled_from(Channel),
+    address=st.none() | st.just("somebody"),
+    consents=st.dictionaries(
+        st.builds("{}/{}".format, st.sampled_from(Channel), st.sampled_from(Purpose)),
+        st.sampled_from(ConsentState),
+    ),
+    suppressed_because=st.none() | st.just("hard bounce"),
+    open_recovery_cases=st.integers(0, 3),
+)
+
+
+def about(facts: ContactFacts, state: ConsentState) -> ContactFacts:
+    consents = {**facts.consents, f"{facts.channel}/{facts.purpose}": state}
+    return facts.model_copy(update={"consents": consents})
+
+
+@given(FACTS)
+def test_an_opt_out_always_wins_over_selling_and_service(facts: ContactFacts) -> None:
+    decision = may_send(about(facts, ConsentState.WITHDRAWN))
+    if facts.message_class in (MessageClass.MARKETING, MessageClass.SERVICE):
+        assert decision.outcome is Outcome.SUPPRESS
+
+
+@given(FACTS)
+def test_an_opt_out_never_lets_more_through(facts: ContactFacts) -> None:
+    if may_send(about(facts, ConsentState.WITHDRAWN)).outcome is Outcome.SEND:
+        assert may_send(about(facts, ConsentState.GRANTED)).outcome is Outcome.SEND
+
+
+@given(FACTS)
+def test_nobody_is_sold_to_without_consent_or_while_unhappy(facts: ContactFacts) -> None:
+    if facts.message_class is MessageClass.MARKETING and may_send(facts).outcome is Outcome.SEND:
+        assert facts.consents[f"{facts.channel}/{facts.purpose}"] is ConsentState.GRANTED
+        assert facts.open_recovery_cases == 0
+
+
+@given(FACTS)
+def test_nothing_goes_to_an_address_that_is_unknown_or_suppressed(facts: ContactFacts) -> None:
+    if facts.address is None or facts.suppressed_because is not None:
+        assert may_send(facts).outcome is Outcome.SUPPRESS
+
+
+@given(FACTS)
+def test_the_contract_needs_no_consent(facts: ContactFacts) -> None:
+    reachable = facts.address is not None and facts.suppressed_because is None
+    if facts.message_class is MessageClass.TRANSACTIONAL and reachable:
+        assert may_send(facts).outcome is Outcome.SEND
+
+
+@given(FACTS)
+def test_every_answer_explains_itself(facts: ContactFacts) -> None:
+    decision = may_send(facts)
+    assert decision.because
+    assert all(rule.because for rule in decision.rules)
+    assert all(rule.passed for rule in decision.rules[:-1])
+    if decision.outcome is Outcome.SEND:
+        assert decision.rules[-1].passed
+        assert decision.decided_by == "all"
+    else:
+        assert not decision.rules[-1].passed
+        assert decision.decided_by == decision.rules[-1].name
+
+
+@given(FACTS)
+def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
+    """What is held may go once the recovery is over; what is suppressed never may."""
+    if may_send(facts).outcome is Outcome.HOLD:
+        later = facts.model_copy(update={"open_recovery_cases": 0})
+        assert may_send(later).outcome is Outcome.SEND

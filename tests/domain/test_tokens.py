@@ -1,0 +1,57 @@
+"""Signed links: whoever holds one may do the one thing it is for, and nobody else."""
+
+from uuid import UUID
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from domain.messages import Channel, Purpose
+from domain.tokens import (
+    TokenPurpose,
+    parse_unsubscribe_value,
+    sign,
+    unsubscribe_value,
+    verify,
+)
+
+KEYS = st.binary(min_size=16, max_size=64)
+VALUES = st.text(max_size=100)
+
+
+@given(KEYS, st.sampled_from(TokenPurpose), VALUES)
+def test_a_token_says_what_was_signed_and_fits_into_an_address(
+    key: bytes, purpose: TokenPurpose, value: str
+) -> None:
+    token = sign(key, purpose, value)
+    assert verify(key, purpose, token) == value
+    assert all(letter.isalnum() or letter in "-_." for letter in token)
+
+
+@given(KEYS, KEYS, VALUES)
+def test_another_key_or_purpose_opens_nothing(key: bytes, other: bytes, value: str) -> None:
+    assume(key != other)
+    token = sign(key, TokenPurpose.SURVEY, value)
+    assert verify(other, TokenPurpose.SURVEY, token) is None
+    assert verify(key, TokenPurpose.UNSUBSCRIBE, token) is None
+
+
+@given(KEYS, VALUES, st.integers(0, 200), st.characters())
+def test_a_changed_letter_opens_nothing(key: bytes, value: str, at: int, letter: str) -> None:
+    token = sign(key, TokenPurpose.SURVEY, value)
+    at %= len(token)
+    changed = token[:at] + letter + token[at + 1 :]
+    assume(changed != token)
+    assert verify(key, TokenPurpose.SURVEY, changed) is None
+
+
+@given(KEYS, st.text())
+def test_anything_else_is_no_token(key: bytes, anything: str) -> None:
+    assert verify(key, TokenPurpose.SURVEY, anything) is None
+
+
+@given(st.uuids(), st.sampled_from(Channel), st.sampled_from(Purpose))
+def test_an_unsubscribe_link_names_the_customer_and_what_he_no_longer_wants(
+    customer_id: UUID, channel: Channel, purpose: Purpose
+) -> None:
+    value = unsubscribe_value(customer_id, channel, purpose)
+    assert parse_unsubscribe_value(value) == (customer_id, channel, purpose)
