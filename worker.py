@@ -160,7 +160,9 @@ async def ensure_schedules(client: Client) -> None:
             ),
         )
         try:
-            await client.create_schedule(schedule_id(name), schedule)
+            await client.create_schedule(
+                schedule_id(name), schedule, memo={"does": recurrence.words}
+            )
         except ScheduleAlreadyRunningError:
             await client.get_schedule_handle(schedule_id(name)).update(
                 functools.partial(_renewed, schedule)

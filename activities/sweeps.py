@@ -76,7 +76,8 @@ _FIGURES = """
         FROM orders o JOIN scope ON scope.id = o.customer_id WHERE o.delivered_at IS NOT NULL),
     k AS (SELECT c.* FROM cases c JOIN scope ON scope.id = c.customer_id),
     f AS (SELECT f.* FROM feedback f JOIN scope ON scope.id = f.customer_id),
-    v AS (SELECT v.* FROM surveys v JOIN scope ON scope.id = v.customer_id)
+    v AS (SELECT v.* FROM surveys v JOIN scope ON scope.id = v.customer_id),
+    m AS (SELECT m.* FROM messages m JOIN scope ON scope.id = m.customer_id)
     SELECT jsonb_build_object(
         'simulated', NOT EXISTS (SELECT FROM customers WHERE simulation_id IS NULL),
         'perfect_deliveries', (SELECT jsonb_build_object('share', avg(perfect::int), 'n', count(*))
@@ -84,15 +85,22 @@ _FIGURES = """
         'on_time', (SELECT jsonb_build_object('share', avg((NOT delivered_late)::int),
                                               'n', count(delivered_late)) FROM d),
         'first_response_met', (SELECT jsonb_build_object(
-            'share', avg((first_response_missed_at IS NULL)::int), 'n', count(*)) FROM k),
+            'share', avg((first_response_missed_at IS NULL)::int), 'n', count(*)) FROM k
+            WHERE coalesce(first_response_at, first_response_missed_at, resolved_at) IS NOT NULL),
         'resolution_met', (SELECT jsonb_build_object(
             'share', avg((resolution_missed_at IS NULL)::int), 'n', count(*)) FROM k
             WHERE resolved_at IS NOT NULL),
         'satisfaction', (SELECT jsonb_build_object('mean_stars', avg(score), 'n', count(*),
-            'response_rate', (SELECT avg((answered_at IS NOT NULL)::int) FROM v))
+            'response_rate', (SELECT avg((answered_at IS NOT NULL)::int) FROM v),
+            'asked', (SELECT count(*) FROM v))
             FROM f WHERE scale = 'stars'),
-        'recovery_open', (SELECT count(*) FROM k WHERE kind = 'recovery' AND closed_at IS NULL),
-        'customers', (SELECT count(*) FROM scope))
+        'recovery_open', (SELECT jsonb_build_object(
+            'n', count(*) FILTER (WHERE resolved_at IS NULL), 'of', count(*)) FROM k
+            WHERE kind = 'recovery'),
+        'messages_explained', (SELECT jsonb_build_object('share', avg((
+            state IN ('accepted','delivered','cancelled') OR decision IS NOT NULL
+            OR provider_answer IS NOT NULL)::int), 'n', count(*)) FROM m
+            WHERE state NOT IN ('queued','sending')))
 """
 
 _ATTENTION = """
@@ -106,8 +114,15 @@ _ATTENTION = """
     UNION ALL SELECT 'orders late', count(*) FROM orders
         WHERE late_noticed_at IS NOT NULL AND delivered_at IS NULL AND ended_at IS NULL
         HAVING count(*) > 0
+    UNION ALL SELECT 'messages waiting for more than an hour', count(*) FROM messages
+        WHERE state IN ('queued','sending') AND queued_at < :now - interval '1 hour'
+        HAVING count(*) > 0
     UNION ALL SELECT 'messages that will not arrive', count(*) FROM messages
         WHERE state IN ('failed','bounced','unknown') AND queued_at > :now - interval '1 day'
+        HAVING count(*) > 0
+    UNION ALL SELECT 'findings of the last check', sum((found->>'count')::int) FROM (
+        SELECT findings FROM verifications WHERE taken_at <= :now ORDER BY taken_at DESC LIMIT 1) v,
+        jsonb_array_elements(v.findings->'findings') found
         HAVING count(*) > 0
     ORDER BY 1
 """
