@@ -19,8 +19,9 @@ from activities.steps import (
     withdraw_tasks,
 )
 from database.base import Sessions
+from database.messages import Message
 from database.support import Case
-from domain.messages import MessageRequest, Template
+from domain.messages import MessageRequest, MessageState, Template
 from domain.policies import PolicyKind, SupportPolicy
 from domain.support import (
     CaseAnsweredStep,
@@ -36,9 +37,12 @@ from domain.support import (
     CaseState,
     CaseStep,
     CaseTerms,
+    acknowledge_by,
     first_task,
 )
 from temporal_runtime import tell_lifecycle
+
+_MISSED = {"first_response": "first_response_missed_at", "resolution": "resolution_missed_at"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ class SupportActivities:
             )
             task = first_task(terms.policy, opened)
             facts = {"kind": opened.kind, "case": case_reference(opened)}
-            if await begin_step(session, step.with_timer(task.due_at, clock), "case_opened", facts):
+            first = min(task.due_at, acknowledge_by(terms.policy, clock, step.began_at))
+            if await begin_step(session, step.with_timer(first, clock), "case_opened", facts):
                 await session.execute(
                     insert(Case)
                     .values(
@@ -92,6 +97,21 @@ class SupportActivities:
         )
         await tell_lifecycle(self.client, step.customer_id, "case_opened", fact)
         return terms
+
+    @activity.defn
+    async def check_acknowledged(self, step: CaseStep) -> bool:
+        """Whether the customer was told in time that we know of his case."""
+        async with self.sessions.begin() as session:
+            state = await session.scalar(
+                sa.select(Message.state).where(
+                    Message.workflow_id == step.workflow_id,
+                    Message.template.in_((Template.CASE_ACKNOWLEDGED, Template.RECOVERY_STARTED)),
+                )
+            )
+            accepted = state in (MessageState.ACCEPTED, MessageState.DELIVERED)
+            facts = {"accepted": accepted, "message": state}
+            await begin_step(session, step, "acknowledgement_checked", facts)
+        return accepted
 
     @activity.defn
     async def record_case_answered(self, step: CaseAnsweredStep) -> None:
@@ -127,7 +147,7 @@ class SupportActivities:
         async with self.sessions.begin() as session:
             facts = {"clock": step.clock, "reason": step.reason, "by": step.by}
             if await begin_step(session, step, "case_escalated", facts):
-                missed = {f"{step.clock}_missed_at": step.at} if step.clock else {}
+                missed = {_MISSED[step.clock]: step.at} if step.clock in _MISSED else {}
                 await _move(session, step, escalations=Case.escalations + 1, **missed)
 
     @activity.defn

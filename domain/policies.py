@@ -99,7 +99,8 @@ class SupportPolicy(_Policy):
         Priority.URGENT: timedelta(days=1),
     }
     acknowledge_within: timedelta = _duration(
-        timedelta(minutes=5), "the acknowledgement was accepted by the mail server within"
+        timedelta(minutes=5),
+        "the acknowledgement was accepted by the mail server within; machine time",
     )
     remind_waiting_customer: timedelta = _duration(
         timedelta(days=3), "when the customer owes an answer, remind after"

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from domain.clock import Clock
 from domain.messages import Template
 from domain.payload import Payload
 from domain.policies import Priority, SupportPolicy, Terms
@@ -100,6 +101,14 @@ def first_task(policy: SupportPolicy, opened: CaseInput) -> TaskRequest:
     )
 
 
+def acknowledge_by(policy: SupportPolicy, clock: Clock, began_at: datetime) -> datetime:
+    """When the acknowledgement must have been accepted (business time); `began_at` is machine time.
+
+    The mail server lives by the machine's time, also for a customer of a simulation.
+    """
+    return clock.business(began_at + policy.acknowledge_within)
+
+
 class CaseStep(Step):
     """Where the case stands after the step, its clocks included."""
 
@@ -118,6 +127,7 @@ class CaseStep(Step):
 
 class CaseOpenedStep(CaseStep):
     opened: CaseInput
+    began_at: datetime  # machine time
 
 
 class CaseAnsweredStep(CaseStep):

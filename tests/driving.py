@@ -39,7 +39,7 @@ from domain.delivery import DeliveryInput, OrderLine, OrderPlaced, PromisedItem
 from domain.errors import Refusal
 from domain.follow_up import FollowUpInput
 from domain.marketing import MarketingInput
-from domain.messages import Channel, Purpose
+from domain.messages import Channel, MessageState, Purpose
 from domain.policies import POLICIES, PolicyKind
 from domain.processes import (
     LIFECYCLE_QUEUE,
@@ -191,7 +191,10 @@ class Drive:
         handle = await self.start(OrderDelivery, order, delivery_workflow_id(order_id))
         return order_id, handle
 
-    async def open_case(self, customer_id: UUID, **fields: Any) -> tuple[UUID, Handle]:
+    async def open_case(
+        self, customer_id: UUID, *, acknowledged: bool = True, **fields: Any
+    ) -> tuple[UUID, Handle]:
+        """A case whose acknowledgement was accepted by a mail server, unless told otherwise."""
         opened = CaseInput.model_validate(
             {
                 "case_id": uuid4(),
@@ -203,6 +206,8 @@ class Drive:
             }
         )
         handle = await self.start(SupportCase, opened, support_workflow_id(opened.case_id))
+        if acknowledged:
+            await self.accept_messages(handle)
         return opened.case_id, handle
 
     async def follow_up(self, customer_id: UUID, **fields: Any) -> tuple[UUID, Handle]:
@@ -220,6 +225,16 @@ class Drive:
     async def retain(self, customer_id: UUID, cause: str = "usage_fell") -> Handle:
         risk = RetentionInput(customer_id=customer_id, cause=cause)
         return await self.start(RetentionOutreach, risk, retention_workflow_id(customer_id, cause))
+
+    async def accept_messages(self, handle: Handle) -> None:
+        """What the dispatcher of messages would do."""
+        now = datetime.now(UTC)
+        async with self.sessions.begin() as session:
+            await session.execute(
+                sa.update(Message)
+                .where(Message.workflow_id == handle.id)
+                .values(state=MessageState.ACCEPTED, accepted_at=now, told_at=now)
+            )
 
     # --- telling -----------------------------------------------------------------------------
 

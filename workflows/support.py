@@ -27,6 +27,7 @@ from domain.support import (
     Respond,
     StopClock,
     WaitForCustomer,
+    acknowledge_by,
     first_task,
 )
 from domain.tasks import Role, TaskKind, task_id_of
@@ -45,6 +46,7 @@ class SupportCase(Process):
         self._replies: list[ReplyReceived] = []
         self._seen_events: set[str] = set()
         self._first_response_due: datetime | None = None
+        self._acknowledge_by: datetime | None = None
         self._resolution: StopClock | None = None
         self._missed: set[str] = set()  # clocks
         self._reminded = False
@@ -161,6 +163,7 @@ class SupportCase(Process):
                 return remind_at, "remind"
             return remind_at + policy.give_up_waiting, "give_up"
         clocks = [
+            (self._acknowledge_by, "acknowledgement"),
             (self._first_response_due, "first_response"),
             (self._resolution.due_at if self._resolution else None, "resolution"),
         ]
@@ -169,6 +172,8 @@ class SupportCase(Process):
 
     async def _act_on_moment(self, what: str) -> None:
         match what:
+            case "acknowledgement":
+                await self._check_acknowledged()
             case "first_response" | "resolution":
                 self._missed.add(what)
                 await self._escalate(Command(by="clock", reason=f"{what} missed"), clock=what)
@@ -183,7 +188,7 @@ class SupportCase(Process):
 
     async def _open(self) -> None:
         """Record the case, start its clocks, acknowledge it."""
-        opened = self._case
+        opened, began_at = self._case, workflow.now()
         # Its completion is accepted, and said to be, from the first step on.
         self._tasks[task_id_of(workflow.info().workflow_id, FIRST_TASK)] = FIRST_TASK
         fields = self._step("opened", "opened, acknowledged", "an agent", at=opened.opened_at)
@@ -196,15 +201,29 @@ class SupportCase(Process):
                 case_state=self._state,
                 priority=self._priority,
                 opened=opened,
+                began_at=began_at,
             ),
             "open the case and acknowledge it",
         )
         self._clock = self._terms.clock
         first = first_task(self._terms.policy, opened)
         self._first_response_due = first.due_at
+        self._acknowledge_by = acknowledge_by(self._terms.policy, self._clock, began_at)
         resolution = self._terms.policy.resolution[self._priority]
         self._resolution = StopClock(left=resolution, since=opened.opened_at)
         self._show(CaseState.OPEN, first.due_at)
+
+    async def _check_acknowledged(self) -> None:
+        """Nobody has written to him yet: has at least the acknowledgement been handed over?"""
+        self._acknowledge_by = None
+        fields = self._case_step("acknowledgement", self._standing.step)
+        if not await self._do(
+            SupportActivities.check_acknowledged,
+            CaseStep(**fields),
+            "was the acknowledgement accepted in time?",
+        ):
+            missed = Command(by="clock", reason="acknowledgement missed")
+            await self._escalate(missed, clock="acknowledgement")
 
     def _something(self) -> bool:
         return bool(self._requests or self._replies or self._contacted)
@@ -308,7 +327,7 @@ class SupportCase(Process):
         )
 
     async def _first_response_by_hand(self) -> None:
-        self._first_response_due = None
+        self._first_response_due = self._acknowledge_by = None
         self._work_on_it()
         fields = self._case_step(self._key("contacted"), "contacted by staff")
         await self._do(
@@ -345,7 +364,7 @@ class SupportCase(Process):
         self._state = CaseState.RESOLVED
         self._resolved_at = self._now
         self._rest_clock()
-        self._first_response_due = None
+        self._first_response_due = self._acknowledge_by = None
         withdrawn = tuple(self._tasks.values())
         self._tasks.clear()
         recovery = self._case.kind is CaseKind.RECOVERY
@@ -383,7 +402,7 @@ class SupportCase(Process):
 
     async def _close(self, outcome: str = CaseState.CLOSED) -> None:
         self._state = CaseState.CLOSED
-        self._first_response_due = None
+        self._first_response_due = self._acknowledge_by = None
         self._rest_clock()
         state = ProcessState.STOPPED if outcome == ProcessState.STOPPED else None
         fields = self._case_step("closed", outcome, ended=outcome, state=state)
@@ -403,8 +422,8 @@ class SupportCase(Process):
             self._resolution = self._resolution.rested(self._now)
 
     def _first_response_given(self) -> tuple[str, ...]:
-        """The clock is met; the tasks that asked for a response are no longer needed."""
-        self._first_response_due = None
+        """The clocks are met; the tasks that asked for a response are no longer needed."""
+        self._first_response_due = self._acknowledge_by = None
         answered = tuple(
             key
             for key in self._tasks.values()
@@ -444,6 +463,7 @@ class SupportCase(Process):
 
 
 _WORDS = {
+    "acknowledgement": "until the acknowledgement should have been accepted",
     "first_response": "until the first response is due",
     "resolution": "until the resolution is due",
     "remind": "until the customer is reminded",

@@ -81,6 +81,36 @@ async def test_a_case_is_acknowledged_queued_and_given_its_clocks(
     await becomes(lambda: drive.stage(customer), "support")
 
 
+@pytest.mark.history
+async def test_an_acknowledgement_that_is_not_accepted_in_time_escalates(
+    drive: Drive, customer: UUID
+) -> None:
+    case_id, process = await drive.open_case(customer, acknowledged=False)
+    await drive.skip(process, POLICY.acknowledge_within - MINUTE)
+    assert await drive.story(process) == ["case_opened"]
+    await drive.skip(process, 2 * MINUTE)
+    line = await drive.line(process, "acknowledgement_checked")
+    assert line.facts == {"accepted": False, "message": "queued"}
+    assert (await drive.line(process, "case_escalated")).facts["clock"] == "acknowledgement"
+    assert (await drive.task(process, TaskKind.RESOLVE_CASE)).role is Role.MANAGER
+    assert (await drive.row(Case, case_id)).first_response_missed_at is None
+
+
+async def test_an_acknowledgement_accepted_in_time_is_noted(
+    drive: Drive, case_id: UUID, process: Handle
+) -> None:
+    await drive.skip(process, POLICY.acknowledge_within + MINUTE)
+    assert (await drive.line(process, "acknowledgement_checked")).facts["accepted"] is True
+    assert (await drive.row(Case, case_id)).escalations == 0
+
+
+async def test_an_answer_before_that_needs_no_acknowledgement(drive: Drive, customer: UUID) -> None:
+    _, process = await drive.open_case(customer, acknowledged=False)
+    await drive.command(process, SupportCase.respond, respond())
+    await drive.skip(process, POLICY.acknowledge_within + MINUTE)
+    assert "acknowledgement_checked" not in await drive.story(process)
+
+
 async def test_an_answer_in_time_meets_the_first_response_clock(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
