@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 from temporalio.client import WorkflowHistory
 
+from domain.payload import Payload
+
 HISTORIES = Path(__file__).parent / "histories"
+REQUIRED_FIELDS = HISTORIES / "required_fields.json"  # of the payloads, when they were recorded
 _OF_THIS_MACHINE = re.compile(r"\b\d+@[\w.-]+")  # the worker: process id and host name
 
 
@@ -33,6 +36,18 @@ def keep(histories: Iterable[WorkflowHistory], directory: Path, test: str) -> No
             number += 1
             path = folder / f"{name}-{number}.json"
         path.write_text(_event_by_event(history))
+
+
+def required_fields() -> dict[str, list[str]]:
+    """The fields without a default of every payload."""
+    found: dict[str, list[str]] = {}
+    classes: list[type[Payload]] = [Payload]
+    while classes:
+        one = classes.pop()
+        classes += one.__subclasses__()
+        fields = one.model_fields.items()
+        found[one.__qualname__] = sorted(name for name, field in fields if field.is_required())
+    return found
 
 
 def _event_by_event(history: WorkflowHistory) -> str:
@@ -53,6 +68,7 @@ def main() -> int:
             shutil.rmtree(HISTORIES / folder.name, ignore_errors=True)
             shutil.copytree(folder, HISTORIES / folder.name)
             print(f"{folder.name}: {len(list(folder.iterdir()))}")  # noqa: T201 a command
+    REQUIRED_FIELDS.write_text(json.dumps(required_fields(), indent=1, sort_keys=True) + "\n")
     return 0
 
 
