@@ -1,6 +1,7 @@
 """The running instance that is played against: its API, and where its outcome is read."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ CONNECTIONS = 16
 _TIMEOUT = 30.0
 _AWAY = (InterfaceError, OperationalError, RPCError, InboxUnavailable, TimeoutError)
 _AWAY_LIMIT = 120.0
+_READY_LIMIT = 20.0
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,25 @@ async def opened(run: RunFile) -> AsyncIterator[Instance]:
         ),
     ) as http:
         try:
+            await _wait_until_ready(run, http)
             yield Instance(run, http, sessions, temporal, _inbox(run, settings))
         finally:
             await sessions.kw["bind"].dispose()
+
+
+async def _wait_until_ready(run: RunFile, http: httpx2.AsyncClient) -> None:
+    """A moment, for one that is being restarted."""
+    begun = time.monotonic()
+    while True:
+        with contextlib.suppress(httpx2.TransportError):
+            if (await http.get("/readyz", timeout=5)).is_success:
+                return
+        if time.monotonic() - begun > _READY_LIMIT:
+            raise Refused(
+                f"the API at {run.addresses.api} is not ready: is the instance up? "
+                "(`python crm.py doctor`)"
+            )
+        await asyncio.sleep(0.5)
 
 
 async def insist(read: Callable[[], Awaitable[T]]) -> T:
