@@ -313,6 +313,7 @@ class Drive:
     # --- what came of it ---------------------------------------------------------------------
 
     def process(self, workflow_id: str) -> Handle:
+        """A process somebody else starts or started."""
         self._seen[workflow_id] = None
         return self.client.get_workflow_handle(workflow_id)
 

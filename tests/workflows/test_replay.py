@@ -1,6 +1,7 @@
 """Stored histories of every workflow still replay on today's code, and a broken order is seen."""
 
 import json
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ REGISTERED: list[type] = [
     one for name, all_ in vars(worker).items() if name.endswith("_WORKFLOWS") for one in all_
 ]
 STORED = sorted(HISTORIES.glob("*/*.json"))
+MARKETING = [path for path in STORED if path.parent.name == "MarketingContact"][:5]
 
 
 def history_in(path: Path) -> WorkflowHistory:
@@ -37,9 +39,22 @@ def replayer(*workflows: type) -> Replayer:
     )
 
 
+@pytest.fixture(scope="module")
+async def failures() -> Mapping[str, Exception]:
+    """By run id. All in one go: making a replayer costs more than a replay."""
+
+    async def stored() -> AsyncIterator[WorkflowHistory]:
+        for path in STORED:
+            yield history_in(path)
+
+    results = await replayer(*REGISTERED).replay_workflows(stored(), raise_on_replay_failure=False)
+    return results.replay_failures
+
+
 @pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
-async def test_a_stored_history_replays(path: Path) -> None:
-    await replayer(*REGISTERED).replay_workflow(history_in(path))
+def test_a_stored_history_replays(path: Path, failures: Mapping[str, Exception]) -> None:
+    failure = failures.get(history_in(path).run_id)
+    assert failure is None, failure
 
 
 def test_every_workflow_has_stored_histories() -> None:
@@ -48,13 +63,13 @@ def test_every_workflow_has_stored_histories() -> None:
 
 
 async def test_a_changed_order_of_commands_does_not_replay() -> None:
-    for path in (HISTORIES / "MarketingContact").iterdir():
+    for path in MARKETING:
         with pytest.raises(NondeterminismError):
             await replayer(Unguarded).replay_workflow(history_in(path))
 
 
 async def test_the_same_change_behind_a_patch_does() -> None:
-    for path in (HISTORIES / "MarketingContact").iterdir():
+    for path in MARKETING:
         await replayer(Guarded).replay_workflow(history_in(path))
         await replayer(MarketingContact).replay_workflow(history_in(path))
 
