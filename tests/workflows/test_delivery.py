@@ -588,7 +588,7 @@ async def test_a_paused_order_acts_on_its_clocks_when_it_goes_on(
     assert (await drive.standing(process)).state is ProcessState.PAUSED
 
     await drive.command(process, OrderDelivery.resume, {"by": "staff-7"})
-    assert await drive.told(process) == ["order_confirmed", "order_at_risk", "order_late"]
+    await becomes(lambda: drive.told(process), ["order_confirmed", "order_at_risk", "order_late"])
 
 
 async def test_a_stopped_order_no_longer_occupies_the_customer(

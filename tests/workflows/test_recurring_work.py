@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from activities.sweeps import SweepActivities
+from database.base import Sessions
 from domain.processes import BULK_QUEUE
 from domain.schedules import RECURRENCES, ScheduleName, SweepResult, schedule_id
 from tests.driving import Drive
@@ -12,11 +13,11 @@ from worker import bulk_worker
 
 
 @pytest.mark.history
-async def test_each_ends_with_what_it_found(drive: Drive) -> None:
+async def test_each_ends_with_what_it_found(drive: Drive, sessions: Sessions) -> None:
     ids = {
         name: f"{schedule_id(name)}-{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}" for name in ScheduleName
     }
-    async with bulk_worker(drive.client, SweepActivities(drive.sessions, drive.client)):
+    async with bulk_worker(drive.client, SweepActivities(sessions, drive.client)):
         for name, recurrence in RECURRENCES.items():
             found = await drive.client.execute_workflow(
                 recurrence.workflow, id=ids[name], task_queue=BULK_QUEUE, result_type=SweepResult
