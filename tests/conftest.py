@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 
 from database.base import Sessions, connect
@@ -102,4 +103,8 @@ async def only_my_processes(temporal: WorkflowEnvironment) -> AsyncGenerator[Non
     yield
     async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
         handle = temporal.client.get_workflow_handle(execution.id)
-        await handle.terminate("the test is over")
+        try:
+            await handle.terminate("the test is over")
+        except RPCError as error:  # it may have ended since the list was made
+            if error.status is not RPCStatusCode.NOT_FOUND:
+                raise
