@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cpu import machine
 from benchmarks.events import measure_events
 from benchmarks.installation import Installation
 from benchmarks.life import LifeBench, Scale
@@ -15,17 +17,23 @@ from benchmarks.parked import measure_parked
 from benchmarks.profiling import print_profile
 
 _PHASES = ("life", "events", "parked")
+_QUIET = 1.0  # load average
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the servers and their files go too
     if chosen.profile:
         _profile(chosen)
         return
     phases = chosen.only or _PHASES
     figures: dict[str, Any] = {}
+    before = machine()
+    if before["load"] > _QUIET:
+        _say(f"this machine is busy (load {before['load']}): rates will be too low and uneven")
     for name in phases:
         figures[name] = _MEASURE[name](chosen)
+    figures["machine"] = before
     chosen.json.parent.mkdir(parents=True, exist_ok=True)
     written = json.loads(chosen.json.read_text()) if chosen.only and chosen.json.exists() else {}
     chosen.json.write_text(json.dumps({**written, **figures}, indent=2) + "\n")

@@ -24,9 +24,9 @@ from database.base import connect
 
 _PER_S = 50.0
 _SECONDS = 20.0
-_KNOWN = 500
+_KNOWN = 200
 _BUSY = 0.25  # of the lives per second that the machine could take
-_WARM_UP = 3.0  # seconds
+_WARM_UP = _KNOWN / _PER_S  # seconds: everybody has been heard of once
 
 
 async def measure_events(
