@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--synchronous",
         choices=["FULL", "NORMAL"],
-        default="FULL",
-        help="of Temporal's SQLite; the product's default is FULL",
+        default="NORMAL",
+        help="of Temporal's SQLite; the product's default is NORMAL",
     )
     return parser
 

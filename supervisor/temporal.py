@@ -55,7 +55,7 @@ class TemporalServer(Service):
         data_dir: Path,
         port: int,
         ui_port: int | None = None,
-        synchronous: str = "FULL",
+        synchronous: str = "NORMAL",
         extra: Sequence[str] = (),
     ) -> None:
         super().__init__()
