@@ -108,6 +108,13 @@ def lifecycle_worker(client: Client, sessions: Sessions) -> Worker:
         task_queue=LIFECYCLE_QUEUE,
         workflows=LIFECYCLE_WORKFLOWS,
         activities=lifecycle_activities(sessions, client),
+        **lifecycle_options(),
+    )
+
+
+def lifecycle_options() -> dict[str, Any]:
+    """How processes are worked on; the benchmark's twin is worked on alike."""
+    return dict(
         workflow_runner=temporal_runtime.workflow_runner(),
         max_cached_workflows=1000,
         # Few at once, each with a connection to PostgreSQL at hand: under overload tasks then wait

@@ -23,10 +23,11 @@ from benchmarks.bare_parts import read_script
 from benchmarks.profiling import profiled
 from benchmarks.reports import ReportingInterceptor
 from benchmarks.statements import StatementCounter
-from database.base import Sessions, connect
+from database.base import connect
 from settings import Settings
 from worker import (
     activities_of,
+    lifecycle_options,
     lifecycle_worker,
     message_activities,
     messaging_worker,
@@ -50,7 +51,7 @@ async def work(side: str, *, counts: bool) -> None:
         messages = message_activities(settings, client, sessions)
         workers = [lifecycle_worker(client, sessions), messaging_worker(client, messages)]
     else:
-        workers = [bare_worker(client, sessions, Path(os.environ["BENCH_SCRIPT"]))]
+        workers = [bare_worker(client, Path(os.environ["BENCH_SCRIPT"]))]
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -65,18 +66,21 @@ async def work(side: str, *, counts: bool) -> None:
     await sessions.kw["bind"].dispose()
 
 
-def bare_worker(client: Client, sessions: Sessions, script: Path) -> Worker:
+def bare_worker(client: Client, script: Path) -> Worker:
     """The options of the product's worker, whatever they are, on the twin's queue."""
     read_script(script)
     restrictions = temporal_runtime.workflow_runner().restrictions
-    options = lifecycle_worker(client, sessions).config()
-    options["task_queue"] = BARE_QUEUE
-    options["workflows"] = [BareProcess]
-    options["activities"] = activities_of(BareActivities(client))
+    options = lifecycle_options()
     options["workflow_runner"] = SandboxedWorkflowRunner(
         restrictions=restrictions.with_passthrough_modules("benchmarks.bare_parts")
     )
-    return Worker(**options)
+    return Worker(
+        client,
+        task_queue=BARE_QUEUE,
+        workflows=[BareProcess],
+        activities=activities_of(BareActivities(client)),
+        **options,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -47,7 +47,7 @@ async def test_the_twin_of_a_life_has_the_same_history(
         ours = await histories_of(client, reports)
     write_script(directory / "script.json", script_of(ours, reports))
     twin = uuid4()
-    async with bare_worker(client, sessions, directory / "script.json"):
+    async with bare_worker(client, directory / "script.json"):
         await TwinDriver(client, progress, marks).live(twin)
         bare = await histories_of(client, progress.of(str(twin)))
 
