@@ -18,6 +18,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import temporal_runtime
+from activities.sweeps import SweepActivities
 from benchmarks.bare import BARE_QUEUE, BareActivities, BareProcess
 from benchmarks.bare_parts import read_script
 from benchmarks.profiling import profiled
@@ -27,6 +28,7 @@ from database.base import connect
 from settings import Settings
 from worker import (
     activities_of,
+    bulk_worker,
     lifecycle_options,
     lifecycle_worker,
     message_activities,
@@ -39,7 +41,8 @@ async def work(side: str, *, counts: bool) -> None:
     settings = Settings.from_environment()
     assert settings.database_url is not None
     statements = StatementCounter()
-    sessions = connect(settings.database_url.get_secret_value(), settings.database_pool_size)
+    url = settings.database_url.get_secret_value()
+    sessions = connect(url, settings.database_pool_size, ping=False)  # as worker.py does
     if counts:
         statements.attach(sessions.kw["bind"])
     client = await temporal_runtime.connect(settings.temporal_address)
@@ -49,7 +52,11 @@ async def work(side: str, *, counts: bool) -> None:
     client = Client(**options)
     if side == "ours":
         messages = message_activities(settings, client, sessions)
-        workers = [lifecycle_worker(client, sessions), messaging_worker(client, messages)]
+        workers = [
+            lifecycle_worker(client, sessions),
+            messaging_worker(client, messages),
+            bulk_worker(client, SweepActivities(sessions, client)),
+        ]
     else:
         workers = [bare_worker(client, Path(os.environ["BENCH_SCRIPT"]))]
     stopping = asyncio.Event()
