@@ -165,6 +165,8 @@ class CustomerLifecycle(Process):
                 tell = self._open(*_SELLING) if ends_selling else ()
                 await self._record(name, fact, tell=tell, signal="opted_out")
             case RiskNoticed():
+                if fact.cause.startswith("silence-"):  # the sweep noticed it before the timer did
+                    self._change(silence_handled=True)
                 await self._retain(name, fact, fact.cause)
             case NeedStated():
                 self._heard(fact.occurred_at)
