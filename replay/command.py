@@ -174,9 +174,10 @@ def _print_problems(console: Console, bad: BadInput) -> None:
         console.print(str(problem), markup=False, highlight=False, soft_wrap=True)
     if len(bad.problems) > _SHOWN:
         console.print(f"and {len(bad.problems) - _SHOWN:,} more", highlight=False)
+    rows = any(problem.row not in (None, 1) for problem in bad.problems)
+    remedy = ", or leave bad rows out with --skip-bad-rows" if rows else ""
     console.print(
-        f"crm: {len(bad.problems):,} faults in the files; nothing was sent. Correct them, "
-        "or leave bad rows out with --skip-bad-rows",
+        f"crm: {len(bad.problems):,} faults in the files; nothing was sent. Correct them{remedy}",
         markup=False,
         highlight=False,
         soft_wrap=True,

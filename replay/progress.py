@@ -9,6 +9,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from rich.columns import Columns
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -100,7 +101,7 @@ class Progress:
         if self._doing:
             facts.add_row("now", self._doing)
         bar = ProgressBar(total=max(tally.total, 1), completed=tally.answered, width=60)
-        return Group(Text(), bar, facts)
+        return Group(Text(), Columns([bar]), facts)
 
     def _line(self) -> str:
         tally = self._player.tally
