@@ -11,7 +11,7 @@ from supervisor.errors import Refused
 from supervisor.run_file import read_run_file
 
 WORKER_AND_TEMPORAL = ("worker", "temporal")
-_WAIT_FOR_PID = 60.0
+_WAIT_FOR_PID = 180.0
 
 
 async def kill_on_the_way(

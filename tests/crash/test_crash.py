@@ -23,7 +23,7 @@ from replay.reconciliation import settle
 from replay.verify import verify
 from tests.installation import Installation
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 CUSTOMERS, KILLS = 300, 30
 KILLED = ("worker", "temporal", "postgres")
