@@ -1,9 +1,6 @@
 """The one way to reach Temporal: worker, API, command line and tests all use these."""
 
 import functools
-import os
-import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,65 +10,10 @@ from temporalio.client import Client, TLSConfig
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from domain.lifecycle import LifecycleInput
 from domain.processes import LIFECYCLE_QUEUE, Fact, ProcessKind, lifecycle_workflow_id
 from workflows.visibility import search_attributes
-
-_WORKFLOWS = Path(__file__).parent / "workflows"
-
-# Imported once, outside the sandbox. None of them does work at import time.
-_SHARED_WITH_WORKFLOWS = (
-    "pydantic",
-    "pydantic_core",
-    "annotated_types",
-    "activities",
-    "domain",
-    "database",
-    "messaging",
-    "sqlalchemy",
-    # What all processes are built on: importing it anew for every execution costs milliseconds.
-    "workflows.options",
-    "workflows.process",
-    "workflows.selling",
-    "workflows.visibility",
-)
-
-
-def workflow_runner() -> SandboxedWorkflowRunner:
-    _keep_bytecode()
-    restrictions = SandboxRestrictions.default.with_passthrough_modules(*_SHARED_WITH_WORKFLOWS)
-    return _Runner(restrictions=restrictions)
-
-
-class _Runner(SandboxedWorkflowRunner):
-    """Spares the way into the sandbox that only tells a converter whose payload it has.
-
-    The SDK takes it for every payload, an eighth of the worker's Python time, and the converter
-    doesn't look. To be dropped with the first codec that chooses a key by the customer.
-    """
-
-    def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        instance = super().create_instance(det)
-        instance.get_serialization_context = _no_context  # type: ignore[method-assign, assignment]
-        return instance
-
-
-def _no_context(_: object) -> None:
-    return None
-
-
-def _keep_bytecode() -> None:
-    """The sandbox loads a workflow's module anew for every execution.
-
-    Where Python is told not to keep bytecode (PYTHONDONTWRITEBYTECODE is common in containers) or
-    can't write beside the sources, it would compile the module each time, at 10 ms an execution.
-    """
-    sys.dont_write_bytecode = False
-    if not os.access(_WORKFLOWS, os.W_OK):
-        sys.pycache_prefix = tempfile.mkdtemp(prefix="perennial-bytecode-")
 
 
 async def connect(

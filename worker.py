@@ -47,6 +47,7 @@ from messaging.render import Renderer
 from messaging.sms import LocalSms
 from messaging.smtp import SmtpAccount, SmtpProvider
 from settings import Settings
+from temporal_sandbox import workflow_runner
 from workflows.delivery import OrderDelivery
 from workflows.follow_up import FollowUp
 from workflows.lifecycle import CustomerLifecycle
@@ -115,7 +116,7 @@ def lifecycle_worker(client: Client, sessions: Sessions) -> Worker:
 def lifecycle_options() -> dict[str, Any]:
     """How processes are worked on; the benchmark's twin is worked on alike."""
     return dict(
-        workflow_runner=temporal_runtime.workflow_runner(),
+        workflow_runner=workflow_runner(),
         max_cached_workflows=1000,
         # Few at once, each with a connection to PostgreSQL at hand: under overload tasks then wait
         # in the server's queue, where waiting costs nothing, instead of timing out half done.
@@ -133,7 +134,7 @@ def messaging_worker(client: Client, activities: MessageActivities) -> Worker:
         task_queue=MESSAGING_QUEUE,
         workflows=MESSAGING_WORKFLOWS,
         activities=activities_of(activities),
-        workflow_runner=temporal_runtime.workflow_runner(),
+        workflow_runner=workflow_runner(),
         graceful_shutdown_timeout=_GRACE,
     )
 
@@ -145,7 +146,7 @@ def bulk_worker(client: Client, activities: SweepActivities) -> Worker:
         task_queue=BULK_QUEUE,
         workflows=BULK_WORKFLOWS,
         activities=activities_of(activities),
-        workflow_runner=temporal_runtime.workflow_runner(),
+        workflow_runner=workflow_runner(),
         max_concurrent_activities=2,
         graceful_shutdown_timeout=_GRACE,
     )

@@ -17,7 +17,7 @@ from activities.steps import (
     surroundings_of,
     withdraw_tasks,
 )
-from database.base import Sessions
+from database.base import Sessions, insert_once, table_of
 from database.orders import Order, OrderMilestone
 from database.promises import Promise
 from domain.delivery import (
@@ -37,6 +37,8 @@ from domain.messages import MessageRequest, Template
 from domain.policies import DeliveryPolicy, PolicyKind
 from domain.promises import PromiseKind, PromiseState, delivered_late
 from temporal_runtime import tell_lifecycle
+
+_NEW_ORDER, _NEW_PROMISE = insert(table_of(Order)), insert(table_of(Promise))
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,7 @@ class DeliveryActivities:
         name = step.reached or "delivery_rescheduled"
         async with self.sessions.begin() as session:
             if await begin_step(session, step, f"noted_{name}", {"effect": step.effect}):
-                await session.execute(_milestone(step, f"{name}"))
+                await _note_milestone(session, step, f"{name}")
                 order = await _order(session, step)
                 if step.reached is DeliveryState.APPROVED and order.approved_at is None:
                     order.approved_at = step.at
@@ -252,21 +254,19 @@ class DeliveryActivities:
 async def _begin_milestone(session: AsyncSession, step: MilestoneStep, kind: str) -> bool:
     if not await begin_step(session, step, kind, _facts(step)):
         return False
-    await session.execute(_milestone(step, kind))
+    await _note_milestone(session, step, kind)
     return True
 
 
-def _milestone(step: MilestoneStep, kind: str) -> Any:
-    return (
-        insert(OrderMilestone)
-        .values(
-            order_id=step.order_id,
-            event_id=step.event_id,
-            milestone=kind,
-            effect=step.effect,
-            occurred_at=step.at,
-        )
-        .on_conflict_do_nothing()
+async def _note_milestone(session: AsyncSession, step: MilestoneStep, kind: str) -> None:
+    await insert_once(
+        session,
+        OrderMilestone,
+        order_id=step.order_id,
+        event_id=step.event_id,
+        milestone=kind,
+        effect=step.effect,
+        occurred_at=step.at,
     )
 
 
@@ -322,20 +322,19 @@ async def _tell(
 async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) -> None:
     """The order, its promises (those offered in selling too), and the confirmation."""
     day = placed.promised_on.isoformat() if placed.promised_on else ""
-    await session.execute(
-        insert(Order).values(
-            id=placed.order_id,
-            customer_id=placed.customer_id,
-            reference=placed.reference,
-            state=DeliveryState.PLACED,
-            currency=placed.currency,
-            total_minor=placed.total_minor,
-            lines=[line.model_dump() for line in placed.lines],
-            promised_on=placed.promised_on,
-            first_promised_on=placed.promised_on,
-            placed_at=placed.occurred_at,
-        )
-    )
+    row = {
+        "id": placed.order_id,
+        "customer_id": placed.customer_id,
+        "reference": placed.reference,
+        "state": DeliveryState.PLACED,
+        "currency": placed.currency,
+        "total_minor": placed.total_minor,
+        "lines": [line.model_dump() for line in placed.lines],
+        "promised_on": placed.promised_on,
+        "first_promised_on": placed.promised_on,
+        "placed_at": placed.occurred_at,
+    }
+    await session.execute(_NEW_ORDER, row)
     await session.execute(
         sa.update(Promise)
         .where(Promise.customer_id == step.customer_id, Promise.state == PromiseState.OFFERED)
@@ -355,7 +354,7 @@ async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) ->
     }
     if promises:
         rows = [{**common, **promise} for promise in promises]
-        await session.execute(insert(Promise).values(rows))
+        await session.execute(_NEW_PROMISE, rows)
     confirmation = MessageRequest(
         template=Template.ORDER_CONFIRMED,
         context={

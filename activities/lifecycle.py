@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.steps import begin_step, current_policy, open_task, surroundings_of
-from database.base import Sessions
+from database.base import Sessions, table_of
 from database.customers import Consent
 from database.processes import Lifecycle, ProcessRow
 from domain.contacts import ConsentState
@@ -20,6 +20,39 @@ from domain.policies import FollowUpPolicy, PolicyKind, RetentionPolicy
 from domain.processes import ProcessKind, Stage
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
+
+# The newest word on each channel.
+_CONSENTS = (
+    sa.select(Consent.state)
+    .where(Consent.customer_id == sa.bindparam("customer_id"), Consent.purpose == Purpose.MARKETING)
+    .ext(distinct_on(Consent.channel))
+    .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
+)
+_CONTACTS = sa.select(sa.func.count()).where(
+    ProcessRow.customer_id == sa.bindparam("customer_id"), ProcessRow.kind == ProcessKind.MARKETING
+)
+
+
+def _move_statement() -> sa.Executable:
+    """Why and since when is of the stage: news that leave it where it is change neither."""
+    lifecycles = table_of(Lifecycle)
+    row = insert(lifecycles)
+    old, new = lifecycles.c, row.excluded
+    moved = old.stage != new.stage
+    return row.on_conflict_do_update(
+        index_elements=["customer_id"],
+        set_={
+            "stage": new.stage,
+            "stage_reason": sa.case((moved, new.stage_reason), else_=old.stage_reason),
+            "stage_since": sa.case((moved, new.stage_since), else_=old.stage_since),
+            "last_heard_at": new.last_heard_at,
+            "silence_due_at": new.silence_due_at,
+            "updated_at": sa.func.now(),
+        },
+    )
+
+
+_MOVE = _move_statement()
 
 
 @dataclass(frozen=True)
@@ -54,42 +87,22 @@ class LifecycleActivities:
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:
     if step.starts not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
         return True, ""
-    newest = (
-        sa.select(Consent.state)
-        .where(Consent.customer_id == step.customer_id, Consent.purpose == Purpose.MARKETING)
-        .ext(distinct_on(Consent.channel))
-        .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
-    )
-    states = (await session.scalars(newest)).all()
+    states = (await session.scalars(_CONSENTS, {"customer_id": step.customer_id})).all()
     if ConsentState.GRANTED in states:
         return True, ""
     return False, "no consent to marketing on any channel"
 
 
 async def _move(session: AsyncSession, step: LifecycleStep, stage: Stage) -> None:
-    row = insert(Lifecycle).values(
-        customer_id=step.customer_id,
-        stage=stage,
-        stage_reason=step.stage_reason,
-        stage_since=step.at,
-        last_heard_at=step.last_heard_at,
-        silence_due_at=step.silence_due_at,
-    )
-    new = row.excluded
-    moved = Lifecycle.stage != new.stage
-    await session.execute(
-        row.on_conflict_do_update(
-            index_elements=["customer_id"],
-            set_={
-                "stage": new.stage,
-                "stage_reason": sa.case((moved, new.stage_reason), else_=Lifecycle.stage_reason),
-                "stage_since": sa.case((moved, new.stage_since), else_=Lifecycle.stage_since),
-                "last_heard_at": new.last_heard_at,
-                "silence_due_at": new.silence_due_at,
-                "updated_at": sa.func.now(),
-            },
-        )
-    )
+    row = {
+        "customer_id": step.customer_id,
+        "stage": stage,
+        "stage_reason": step.stage_reason,
+        "stage_since": step.at,
+        "last_heard_at": step.last_heard_at,
+        "silence_due_at": step.silence_due_at,
+    }
+    await session.execute(_MOVE, row)
 
 
 async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> None:
@@ -108,11 +121,7 @@ async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> No
 async def _terms(session: AsyncSession, step: LifecycleStep) -> LifecycleTerms:
     around = await surroundings_of(session, step.customer_id, PolicyKind.RETENTION)
     clock, _, policy, version = around
-    contacts = await session.scalar(
-        sa.select(sa.func.count()).where(
-            ProcessRow.customer_id == step.customer_id, ProcessRow.kind == ProcessKind.MARKETING
-        )
-    )
+    contacts = await session.scalar(_CONTACTS, {"customer_id": step.customer_id})
     return LifecycleTerms(
         clock=clock,
         policy=cast(RetentionPolicy, policy),

@@ -206,9 +206,10 @@ async def end_with_us(session: AsyncSession, lease: timedelta) -> None:
     Its locks would hold up the next dispatcher, and customers who withdraw a consent.
     """
     limit = f"{int(lease.total_seconds() * 1000)}ms"
-    await session.execute(
-        sa.select(sa.func.set_config("idle_in_transaction_session_timeout", limit, True))
-    )
+    await session.execute(_END_WITH_US, {"limit": limit})
+
+
+_END_WITH_US = sa.text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
 
 
 async def lock_due(
@@ -408,40 +409,63 @@ def clock_of(row: Any) -> Clock:
     )
 
 
-async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[Any]:
-    found = await session.execute(
-        sa.select(
-            Customer.id,
-            Customer.name,
-            Customer.reference,
-            Customer.locale,
-            Customer.zone,
-            *_SIMULATION,
-        )
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(Customer.id.in_(ids))
-        .order_by(Customer.id)
-        .with_for_update(read=True, of=Customer)
+_ids = sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))
+_LOCK_CUSTOMERS = (
+    sa.select(
+        Customer.id,
+        Customer.name,
+        Customer.reference,
+        Customer.locale,
+        Customer.zone,
+        *_SIMULATION,
     )
-    return found.all()
+    .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+    .where(Customer.id == _ids)
+    .order_by(Customer.id)
+    .with_for_update(read=True, of=Customer)
+)
+_CONSENTS = (
+    sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
+    .ext(distinct_on(Consent.customer_id, Consent.channel, Consent.purpose))
+    .where(Consent.customer_id == _ids)
+    .order_by(
+        Consent.customer_id,
+        Consent.channel,
+        Consent.purpose,
+        Consent.occurred_at.desc(),
+        Consent.recorded_at.desc(),
+        Consent.id.desc(),
+    )
+)
+_ADDRESSES = (
+    sa.select(
+        ContactPoint.customer_id,
+        ContactPoint.channel,
+        ContactPoint.address,
+        ContactPoint.locale,
+    )
+    .ext(distinct_on(ContactPoint.customer_id, ContactPoint.channel))
+    .where(ContactPoint.customer_id == _ids, ContactPoint.retired_at.is_(None))
+    .order_by(
+        ContactPoint.customer_id,
+        ContactPoint.channel,
+        ContactPoint.recorded_at.desc(),
+        ContactPoint.id.desc(),
+    )
+)
+_SUPPRESSIONS = sa.select(Suppression.channel, Suppression.address, Suppression.reason).where(
+    Suppression.address == sa.any_(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text))),
+    Suppression.lifted_at.is_(None),
+)
+
+
+async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[Any]:
+    return (await session.execute(_LOCK_CUSTOMERS, {"ids": ids})).all()
 
 
 async def _consents(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[str, ConsentState]]:
-    found = await session.execute(
-        sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
-        .ext(distinct_on(Consent.customer_id, Consent.channel, Consent.purpose))
-        .where(Consent.customer_id.in_(ids))
-        .order_by(
-            Consent.customer_id,
-            Consent.channel,
-            Consent.purpose,
-            Consent.occurred_at.desc(),
-            Consent.recorded_at.desc(),
-            Consent.id.desc(),
-        )
-    )
     consents: dict[UUID, dict[str, ConsentState]] = {}
-    for row in found:
+    for row in await session.execute(_CONSENTS, {"ids": ids}):
         consents.setdefault(row.customer_id, {})[f"{row.channel}/{row.purpose}"] = row.state
     return consents
 
@@ -449,34 +473,15 @@ async def _consents(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[s
 async def _addresses(
     session: AsyncSession, ids: list[UUID]
 ) -> dict[tuple[UUID, Channel], tuple[str, str | None]]:
-    found = await session.execute(
-        sa.select(
-            ContactPoint.customer_id,
-            ContactPoint.channel,
-            ContactPoint.address,
-            ContactPoint.locale,
-        )
-        .ext(distinct_on(ContactPoint.customer_id, ContactPoint.channel))
-        .where(ContactPoint.customer_id.in_(ids), ContactPoint.retired_at.is_(None))
-        .order_by(
-            ContactPoint.customer_id,
-            ContactPoint.channel,
-            ContactPoint.recorded_at.desc(),
-            ContactPoint.id.desc(),
-        )
-    )
+    found = await session.execute(_ADDRESSES, {"ids": ids})
     return {(row.customer_id, row.channel): (row.address, row.locale) for row in found}
 
 
 async def _suppressed(
     session: AsyncSession, addresses: Collection[str]
 ) -> dict[tuple[Channel, str], str]:
-    found = await session.execute(
-        sa.select(Suppression.channel, Suppression.address, Suppression.reason).where(
-            Suppression.address.in_({address.lower() for address in addresses}),
-            Suppression.lifted_at.is_(None),
-        )
-    )
+    lowered = sorted({address.lower() for address in addresses})
+    found = await session.execute(_SUPPRESSIONS, {"addresses": lowered})
     return {(row.channel, row.address): row.reason for row in found}
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
-from database.base import Base
+from database.base import insert_once, table_of
 from database.customers import Customer, Simulation
 from database.messages import Message
 from database.policies import PolicyVersion
@@ -67,7 +67,7 @@ async def _end_again(session: AsyncSession, step: Step) -> None:
     Temporal throws a task away when a signal or an update overtakes its end. The next attempt may
     take another step before it comes to the same end, and that step says that the process runs.
     """
-    processes, standing = _table(ProcessRow), step.standing
+    processes, standing = table_of(ProcessRow), step.standing
     await session.execute(
         sa.update(processes)
         .where(
@@ -95,8 +95,7 @@ def _begin_step(*, last: bool) -> sa.Executable:
     The last step also withdraws every open task of the process: one may have been opened by a step
     whose workflow task Temporal threw away, so that the process itself does not know of it.
     """
-    # The tables, not their classes: the ORM would take an insert with parameters for a bulk one.
-    lines, processes = _table(TimelineLine), _table(ProcessRow)
+    lines, processes = table_of(TimelineLine), table_of(ProcessRow)
 
     def bind(name: str, column: sa.ColumnElement[Any]) -> sa.BindParameter[Any]:
         # Not the column's own name: an UPDATE would set the column to it.
@@ -138,7 +137,7 @@ def _begin_step(*, last: bool) -> sa.Executable:
     row = insert(processes).from_select(list(values), sa.select(*values.values()).select_from(line))
     changed = {name: row.excluded[name] for name in (*standing, "updated_at")}
     if last:
-        tasks = _table(Task)
+        tasks = table_of(Task)
         withdrawn = (
             sa.update(tasks)
             .where(
@@ -159,32 +158,26 @@ def _begin_step(*, last: bool) -> sa.Executable:
     )
 
 
-def _table(of: type[Base]) -> sa.Table:
-    return Base.metadata.tables[of.__tablename__]
-
-
 _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)
 
 
 async def queue_message(session: AsyncSession, step: Step, request: MessageRequest) -> None:
     """Ask for a message in the step's transaction; asking again for the same changes nothing."""
     kind = MESSAGES[request.template]
-    await session.execute(
-        insert(Message)
-        .values(
-            key=message_key(step.workflow_id, request.template, request.occurrence),
-            customer_id=step.customer_id,
-            workflow_id=step.workflow_id,
-            step=step.key,
-            template=request.template,
-            message_class=kind.message_class,
-            purpose=kind.purpose,
-            channel=request.channel,
-            context=dict(request.context),
-            text_id=request.text_id,
-            asked_at=step.at,
-        )
-        .on_conflict_do_nothing()
+    await insert_once(
+        session,
+        Message,
+        key=message_key(step.workflow_id, request.template, request.occurrence),
+        customer_id=step.customer_id,
+        workflow_id=step.workflow_id,
+        step=step.key,
+        template=request.template,
+        message_class=kind.message_class,
+        purpose=kind.purpose,
+        channel=request.channel,
+        context=dict(request.context),
+        text_id=request.text_id,
+        asked_at=step.at,
     )
 
 
@@ -196,21 +189,19 @@ async def open_task(
     order_id: UUID | None = None,
     case_id: UUID | None = None,
 ) -> None:
-    await session.execute(
-        insert(Task)
-        .values(
-            id=task_id_of(step.workflow_id, request.key),
-            customer_id=step.customer_id,
-            workflow_id=step.workflow_id,
-            kind=request.kind,
-            role=request.role,
-            state=TaskState.OPEN,
-            order_id=order_id,
-            case_id=case_id,
-            opened_at=step.at,
-            due_at=request.due_at,
-        )
-        .on_conflict_do_nothing()
+    await insert_once(
+        session,
+        Task,
+        id=task_id_of(step.workflow_id, request.key),
+        customer_id=step.customer_id,
+        workflow_id=step.workflow_id,
+        kind=request.kind,
+        role=request.role,
+        state=TaskState.OPEN,
+        order_id=order_id,
+        case_id=case_id,
+        opened_at=step.at,
+        due_at=request.due_at,
     )
 
 
@@ -227,6 +218,28 @@ async def withdraw_tasks(session: AsyncSession, step: Step, *keys: str) -> None:
     await session.execute(statement)
 
 
+_NEWEST_POLICY = (
+    sa.select(PolicyVersion.document, PolicyVersion.version)
+    .where(PolicyVersion.kind == sa.bindparam("kind"))
+    .order_by(PolicyVersion.version.desc())
+    .limit(1)
+)
+_newest = _NEWEST_POLICY.subquery()
+_SURROUNDINGS = (
+    sa.select(
+        Customer.zone,
+        Simulation.machine_origin,
+        Simulation.business_origin,
+        Simulation.speed,
+        _newest.c.document,
+        _newest.c.version,
+    )
+    .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+    .outerjoin(_newest, sa.true())
+    .where(Customer.id == sa.bindparam("customer_id"))
+)
+
+
 class Surroundings(NamedTuple):
     """What a process must know of its customer and the policy in force when it starts."""
 
@@ -240,28 +253,8 @@ async def surroundings_of(
     session: AsyncSession, customer_id: UUID, kind: PolicyKind
 ) -> Surroundings:
     """The customer's clock and zone, and the published policy (the defaults are version 0)."""
-    newest = (
-        sa.select(PolicyVersion)
-        .where(PolicyVersion.kind == kind)
-        .order_by(PolicyVersion.version.desc())
-        .limit(1)
-        .subquery()
-    )
-    found = (
-        await session.execute(
-            sa.select(
-                Customer.zone,
-                Simulation.machine_origin,
-                Simulation.business_origin,
-                Simulation.speed,
-                newest.c.document,
-                newest.c.version,
-            )
-            .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-            .outerjoin(newest, sa.true())
-            .where(Customer.id == customer_id)
-        )
-    ).one_or_none()
+    surroundings = await session.execute(_SURROUNDINGS, {"customer_id": customer_id, "kind": kind})
+    found = surroundings.one_or_none()
     if found is None:
         raise ApplicationError(
             f"no customer {customer_id}", type=Refusal.UNKNOWN_CUSTOMER, non_retryable=True
@@ -279,10 +272,6 @@ async def surroundings_of(
 
 async def current_policy(session: AsyncSession, kind: PolicyKind) -> Policy:
     """The published policy in force, or the defaults."""
-    document = await session.scalar(
-        sa.select(PolicyVersion.document)
-        .where(PolicyVersion.kind == kind)
-        .order_by(PolicyVersion.version.desc())
-        .limit(1)
-    )
-    return POLICIES[kind].model_validate(document or {})
+    found = (await session.execute(_NEWEST_POLICY, {"kind": kind})).one_or_none()
+    document = found.document if found is not None else {}
+    return POLICIES[kind].model_validate(document)

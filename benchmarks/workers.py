@@ -15,7 +15,6 @@ from pathlib import Path
 
 from temporalio.client import Client
 from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 import temporal_runtime
 from activities.sweeps import SweepActivities
@@ -26,6 +25,7 @@ from benchmarks.reports import ReportingInterceptor
 from benchmarks.statements import StatementCounter
 from database.base import connect
 from settings import Settings
+from temporal_sandbox import workflow_runner
 from worker import (
     activities_of,
     bulk_worker,
@@ -76,11 +76,8 @@ async def work(side: str, *, counts: bool) -> None:
 def bare_worker(client: Client, script: Path) -> Worker:
     """The options of the product's worker, whatever they are, on the twin's queue."""
     read_script(script)
-    restrictions = temporal_runtime.workflow_runner().restrictions
     options = lifecycle_options()
-    options["workflow_runner"] = SandboxedWorkflowRunner(
-        restrictions=restrictions.with_passthrough_modules("benchmarks.bare_parts")
-    )
+    options["workflow_runner"] = workflow_runner("benchmarks.bare_parts")
     return Worker(
         client,
         task_queue=BARE_QUEUE,

@@ -71,7 +71,7 @@ HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
 
 
-async def becomes(look: Callable[[], Awaitable[T]], expected: T, within: float = 15) -> None:
+async def becomes(look: Callable[[], Awaitable[T]], expected: T, within: float = 45) -> None:
     """Wait until what is looked at is as expected; else fail with the difference."""
     deadline = time.monotonic() + within
     while (seen := await look()) != expected and time.monotonic() < deadline:  # noqa: ASYNC110 a database tells nobody
@@ -250,6 +250,7 @@ class Drive:
         await self.quiet(handle)
 
     async def command(self, handle: Handle, update: Any, command: Any) -> None:
+        before = len(await self.lines(handle))
         update_id = str(uuid4())  # of each try: it is carried out once
         for _ in range(5):
             try:
@@ -262,6 +263,11 @@ class Drive:
                 await asyncio.sleep(0.2)
             else:
                 break
+
+        async def is_carried_out() -> bool:
+            return len(await self.lines(handle)) > before
+
+        await becomes(is_carried_out, True)
         await self.quiet(handle)
 
     async def refused(self, handle: Handle, update: Any, command: Any) -> list[str]:

@@ -302,7 +302,6 @@ def test_a_package_holds_no_code_of_its_own() -> None:
         if path.name == "__init__.py":
             code = ast.parse(path.read_text()).body
             assert len(code) == (ast.get_docstring(ast.Module(code, [])) is not None), path
-    # The sandbox runs this one for every single workflow execution.
     assert (ROOT / "workflows" / "__init__.py").read_text() == ""
 
 

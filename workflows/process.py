@@ -27,6 +27,8 @@ from domain.tasks import TaskKind, TaskRequest, task_id_of
 from workflows.options import STEP
 from workflows.visibility import DUE_AT, STAGE
 
+_A_MOMENT = timedelta(milliseconds=1)
+
 A = TypeVar("A")  # the class of an activity
 S = TypeVar("S", bound=BaseModel)  # what the activity takes
 R = TypeVar("R")  # what it answers
@@ -212,6 +214,8 @@ class Process:
                     or (not self._paused and (happened() or (timer is not None and timer.done())))
                 )
             )
+            if self._commands or self._to_complete:
+                await self._keep_what_was_said()
             if self._commands:
                 await self._obey(*self._commands.pop(0))
             elif self._to_complete:
@@ -232,6 +236,14 @@ class Process:
             self._timer_at = at
             self._timer = asyncio.create_task(workflow.sleep(left, summary=summary))
         return self._timer
+
+    async def _keep_what_was_said(self) -> None:
+        """Ends the workflow task, and with it the time in which a request may be forgotten.
+
+        Unlike a signal, an accepted update is in the history only when its task is complete. If
+        the server died before, PostgreSQL would know of it and the process would not.
+        """
+        await workflow.sleep(_A_MOMENT, summary="keep what a person said, then act on it")
 
     async def _obey(self, name: str, command: Command) -> None:
         self._commands_obeyed += 1

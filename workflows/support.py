@@ -235,6 +235,7 @@ class SupportCase(Process):
 
     async def _act(self) -> None:
         if self._requests:
+            await self._keep_what_was_said()
             await self._act_on_request(*self._requests.pop(0))
         elif self._replies:
             await self._act_on_reply(self._replies.pop(0))

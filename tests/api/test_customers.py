@@ -257,10 +257,12 @@ async def test_a_cursor_fits_its_list_only(
         await make_customer()
     page = (await api.get("/api/v1/customers", params={"limit": 1})).json()
     cursor = page["next_cursor"]
+    # Not the last character: some of its bits are padding, and another may mean the same.
+    forged = cursor[:-8] + ("A" if cursor[-8] != "A" else "B") + cursor[-7:]
     for path, params in (
         ("/api/v1/customers", {"cursor": cursor, "q": "x"}),
         ("/api/v1/tasks", {"cursor": cursor}),
-        ("/api/v1/customers", {"cursor": cursor[:-1] + "A"}),
+        ("/api/v1/customers", {"cursor": forged}),
         ("/api/v1/customers", {"cursor": "W10.abc"}),
     ):
         assert_problem(await api.get(path, params=params), 400, "invalid_cursor")

@@ -15,7 +15,7 @@ from temporalio.worker import Worker
 from activities.messages import MessageActivities
 from database.base import Sessions
 from domain.messages import DispatchCounts, DispatchInput, DispatchRound, MessageState
-from temporal_runtime import workflow_runner
+from temporal_sandbox import workflow_runner
 from tests.activities.dispatching import dispatcher, queue, until_settled
 from tests.messaging.post_office import PostOffice, free_port
 from workflows.messages import MessageDispatch

@@ -101,6 +101,27 @@ async def test_stopped_it_ends_and_its_tasks_with_it(drive: Drive, process: Hand
     assert "process_stop" in await drive.story(process)
 
 
+async def test_what_a_person_said_is_kept_before_it_is_acted_on(
+    drive: Drive, process: Handle
+) -> None:
+    """Else a killed server forgets an update that PostgreSQL knows to have been carried out."""
+    await drive.command(process, Process.pause, STAFF)
+    await drive.command(process, Process.resume, STAFF)
+    await drive.command(process, Process.stop, STAFF)
+    kept: list[int] = []  # by the number of the task in whose commands they stand
+    done: list[int] = []
+    for event in (await process.fetch_history()).events:
+        if event.HasField("workflow_execution_update_completed_event_attributes"):
+            completed = event.workflow_execution_update_completed_event_attributes
+            kept.append(completed.accepted_event_id)
+        if event.HasField("marker_recorded_event_attributes"):
+            words = event.user_metadata.summary.data.decode()
+            if words.startswith('"staff: '):
+                done.append(event.marker_recorded_event_attributes.workflow_task_completed_event_id)
+    assert len(kept) == len(done) == 3
+    assert all(before < after for before, after in zip(kept, done, strict=True))
+
+
 async def test_a_paused_process_can_be_stopped(drive: Drive, process: Handle) -> None:
     await drive.command(process, Process.pause, STAFF)
     await drive.command(process, Process.stop, STAFF)

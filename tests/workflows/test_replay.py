@@ -10,8 +10,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
-import temporal_runtime
 import worker
+from temporal_sandbox import workflow_runner
 from tests.record_histories import HISTORIES
 from tests.workflows.reordered import Guarded, Unguarded
 from workflows.marketing import MarketingContact
@@ -34,7 +34,7 @@ def replayer(*workflows: type) -> Replayer:
     """As in production: its converter and its sandbox."""
     return Replayer(
         workflows=list(workflows),
-        workflow_runner=temporal_runtime.workflow_runner(),
+        workflow_runner=workflow_runner(),
         data_converter=pydantic_data_converter,
     )
 

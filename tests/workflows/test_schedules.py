@@ -362,6 +362,12 @@ async def test_another_start_mends_a_schedule_and_leaves_a_pause_alone(scheduled
 
     await handle.update(another)
     await handle.pause(note="paused by staff-7: migration")
+
+    async def is_paused() -> bool:
+        return (await handle.describe()).schedule.state.paused
+
+    # The server answers a pause before the schedule has taken it up; a start comes later.
+    await becomes(is_paused, True)
     await ensure_schedules(scheduled)
     found = (await handle.describe()).schedule
     assert found.spec == ours
