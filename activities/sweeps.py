@@ -16,7 +16,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.steps import current_policy
-from activities.verify import Conservation, record_verdict
+from activities.verify import PATIENCE, Conservation, record_verdict
 from database.base import Sessions
 from database.events import KpiSnapshot
 from database.inbox import Inbox
@@ -130,12 +130,16 @@ _ATTENTION = """
 
 @dataclass(frozen=True)
 class SweepActivities:
-    """`digest_to`: the address of the digest, empty for none; `inbox`: the local one, if any."""
+    """`digest_to`: the address of the digest, empty for none; `inbox`: the local one, if any.
+
+    `patience`: how long the nightly check looks at something suspect again.
+    """
 
     sessions: Sessions
     client: Client
     digest_to: str = ""
     inbox: Inbox | None = None
+    patience: timedelta = PATIENCE
 
     @activity.defn
     async def find_silent_customers(self, occasion: Occasion) -> SweepResult:
@@ -219,7 +223,11 @@ class SweepActivities:
     async def check_conservation(self, occasion: Occasion) -> SweepResult:
         """What `crm.py verify` checks; the verdict is kept, and findings are in the log."""
         check = Conservation(
-            self.sessions, self.client, self.inbox, beat=lambda: activity.heartbeat()
+            self.sessions,
+            self.client,
+            self.inbox,
+            patience=self.patience,
+            beat=lambda: activity.heartbeat(),
         )
         verdict = await check.run()
         await record_verdict(self.sessions, verdict)

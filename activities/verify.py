@@ -267,6 +267,9 @@ _HANDED_OVER = f"""
 Suspects = dict[tuple[Check, str], str]  # (check, key) -> how it looked; must not change
 
 
+PATIENCE = timedelta(seconds=60)  # with something suspect that doesn't change any more
+
+
 @dataclass(frozen=True)
 class Conservation:
     """One check. `inbox` where mail goes to the local one; `simulation` limits it to a replay's
@@ -276,7 +279,7 @@ class Conservation:
     client: Client
     inbox: Inbox | None = None
     simulation: UUID | None = None
-    patience: timedelta = timedelta(seconds=60)
+    patience: timedelta = PATIENCE
     beat: Callable[[], None] = field(default=lambda: None)
 
     async def run(self) -> Verdict:

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -153,13 +153,12 @@ async def settle(
     await until_none([queued], "messages are still to be sent", until=until)
 
 
-async def check_conservation(instance: Instance, world: World, patience: timedelta) -> Verdict:
+async def check_conservation(instance: Instance, world: World) -> Verdict:
     return await Conservation(
         instance.sessions,
         instance.temporal,
         instance.inbox,
         simulation=world.id,
-        patience=patience,
     ).run()
 
 

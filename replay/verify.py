@@ -8,11 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from activities.verify import Conservation, Verdict, record_verdict
+from activities.verify import PATIENCE, Conservation, Verdict, record_verdict
 from replay.instance import insist, opened
 from supervisor.run_file import RunFile
-
-_PATIENCE = timedelta(seconds=60)
 
 
 def run_verify(run: RunFile, *, json_file: Path | None = None) -> int:
@@ -25,7 +23,7 @@ def run_verify(run: RunFile, *, json_file: Path | None = None) -> int:
     return 0 if verdict.clean else 1
 
 
-async def verify(run: RunFile, patience: timedelta = _PATIENCE) -> Verdict:
+async def verify(run: RunFile, patience: timedelta = PATIENCE) -> Verdict:
     """Check the whole instance and keep the outcome."""
     async with opened(run) as instance:
         check = Conservation(
