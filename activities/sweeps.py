@@ -18,7 +18,7 @@ from temporalio.client import Client
 from activities.steps import current_policy
 from activities.verify import PATIENCE, Conservation, record_verdict
 from database.base import Sessions
-from database.events import KpiSnapshot
+from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer, KpiSnapshot
 from database.inbox import Inbox
 from database.messages import Message
 from domain.lifecycle import OrderNews
@@ -218,6 +218,16 @@ class SweepActivities:
             "asked_at": at,
         }
         await session.execute(insert(Message).values(values).on_conflict_do_nothing())
+
+    @activity.defn
+    async def forget_answers(self, occasion: Occasion) -> SweepResult:
+        """Answers to repeatable requests hold names and addresses: they don't outlive their use."""
+        old = IdempotentAnswer.recorded_at < occasion.at - ANSWERS_KEPT_FOR
+        async with self.sessions.begin() as session:
+            forgotten = await session.scalars(
+                sa.delete(IdempotentAnswer).where(old).returning(IdempotentAnswer.id)
+            )
+            return SweepResult(found=len(forgotten.all()))
 
     @activity.defn
     async def check_conservation(self, occasion: Occasion) -> SweepResult:

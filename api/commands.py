@@ -1,5 +1,7 @@
 """Telling a process what to do: an update that it may refuse, with what it would accept."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +18,8 @@ from api.errors import Code, Problem
 from database.processes import ProcessRow
 from domain.errors import Refusal
 from domain.processes import derived_id
+
+_SOON = 0.1  # seconds until an update is sent again
 
 
 class CommandAccepted(BaseModel):
@@ -39,10 +43,11 @@ async def command_process(
     Repeated with the same Idempotency-Key it is the same update, also when the first answer was
     lost. Raises 409 with `allowed_actions` when refused, 404 for a process nobody knows.
     """
+    update_id = _update_id(request)
     try:
         async with held.engine.reached() as client:
             handle = client.get_workflow_handle(workflow_id)
-            await handle.execute_update(update, payload, id=_update_id(request))
+            await _until_kept(lambda: handle.execute_update(update, payload, id=update_id))
     except WorkflowUpdateFailedError as error:
         raise _refused(error.cause) from None
     except RPCError as error:
@@ -51,6 +56,23 @@ async def command_process(
         await _refuse_ended(session, workflow_id)
     name = update if isinstance(update, str) else update.__name__
     return CommandAccepted(workflow_id=workflow_id, command=name)
+
+
+async def _until_kept(send: Callable[[], Awaitable[object]]) -> None:
+    """Send an update, again while the server lets go of it.
+
+    It does when the update meets a workflow task that has to be repeated because of something else
+    that happened meanwhile. Its id makes it one update however often it is sent.
+    """
+    while True:
+        try:
+            await send()
+        except RPCError as error:
+            if error.status is not RPCStatusCode.FAILED_PRECONDITION:
+                raise
+            await asyncio.sleep(_SOON)
+        else:
+            return
 
 
 def _update_id(request: Request) -> str:

@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import authenticate, resources
 from api.errors import Code, FieldError, Problem
-from database.events import IdempotentAnswer
+from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer
 
-_KEPT_FOR = timedelta(hours=72)
 _KEPT_HEADERS = ("location", "etag")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
@@ -164,7 +162,7 @@ async def _answer_once(request: Request, principal: str, key: str, answer: Handl
             claim.on_conflict_do_update(
                 index_elements=["principal", "route", "key"],
                 set_={"fingerprint": fingerprint, "recorded_at": sa.func.now()},
-                where=IdempotentAnswer.recorded_at < sa.func.now() - _KEPT_FOR,
+                where=IdempotentAnswer.recorded_at < sa.func.now() - ANSWERS_KEPT_FOR,
             ).returning(IdempotentAnswer.id)
         )
         if claimed is None:

@@ -1,6 +1,6 @@
 """What other systems told us, once per event id; and the answers given to repeated requests."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,8 +30,11 @@ class Event(Base):
     accepted_at: Mapped[datetime] = written_now()
 
 
+ANSWERS_KEPT_FOR = timedelta(hours=72)  # reliability.md §2
+
+
 class IdempotentAnswer(Base):
-    """The answer to a request with an Idempotency-Key, kept for 72 hours (reliability.md §2)."""
+    """The answer to a request with an Idempotency-Key; forgotten in the night after its time."""
 
     __tablename__ = "idempotent_answers"
 

@@ -25,6 +25,9 @@ class Survey(Base):
     answered_at: Mapped[datetime | None]
     recorded_at: Mapped[datetime] = written_now()
 
+    # The order of the list.
+    __table_args__ = (sa.Index("ix_surveys_asked_at_id", "asked_at", "id"),)
+
 
 class Feedback(Base):
     """An answer or a review. A survey has one answer: a second click changes it."""
@@ -47,6 +50,7 @@ class Feedback(Base):
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (
+        sa.Index("ix_feedback_answered_at_id", "answered_at", "id"),  # the order of the list
         sa.CheckConstraint(
             "(scale = 'stars' AND score BETWEEN 1 AND 5)"
             " OR (scale = 'nps' AND score BETWEEN 0 AND 10)",

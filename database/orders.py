@@ -37,6 +37,7 @@ class Order(Base):
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (
+        sa.Index("ix_orders_placed_at_id", "placed_at", "id"),  # the order of the list
         sa.CheckConstraint("total_minor >= 0", name="total_is_not_negative"),
         sa.CheckConstraint(
             "state <> 'delivered' OR delivered_at IS NOT NULL", name="delivered_has_a_date"

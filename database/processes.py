@@ -50,5 +50,4 @@ class Lifecycle(Base):
     stage_since: Mapped[datetime]
     last_heard_at: Mapped[datetime | None]
     silence_due_at: Mapped[datetime | None]
-    paused: Mapped[bool] = mapped_column(default=False)
     updated_at: Mapped[datetime] = written_now()

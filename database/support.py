@@ -44,6 +44,7 @@ class Case(Base):
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (
+        sa.Index("ix_cases_opened_at_id", "opened_at", "id"),  # the order of the list
         sa.CheckConstraint(
             "state NOT IN ('resolved','closed') OR resolved_at IS NOT NULL",
             name="resolved_has_a_date",

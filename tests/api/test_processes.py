@@ -5,6 +5,8 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+from temporalio.client import WorkflowHandle
+from temporalio.service import RPCError, RPCStatusCode
 
 from database.base import Sessions
 from database.support import StaffText
@@ -115,6 +117,30 @@ async def test_a_task_is_claimed_and_completed(api: httpx2.AsyncClient, customer
     for query in ({"role": "support_agent"}, {"overdue": "false"}, {"owner": "agent-1"}):
         answer = await api.get("/api/v1/tasks", params={**query, "limit": 200})
         assert task["id"] in [one["id"] for one in answer.json()["items"]]
+
+
+async def test_a_command_the_server_lets_go_of_is_given_again(
+    api: httpx2.AsyncClient, customer: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it does when the update meets a workflow task that has to be repeated."""
+    case_id = await _open_case(api, customer)
+    ids: list[str] = []
+    really = WorkflowHandle.execute_update
+
+    async def let_go_twice(self: Any, *given: Any, id: str, **more: Any) -> Any:
+        ids.append(id)
+        if len(ids) < 3:
+            raise RPCError("the update was lost", RPCStatusCode.FAILED_PRECONDITION, b"")
+        return await really(self, *given, id=id, **more)
+
+    monkeypatch.setattr(WorkflowHandle, "execute_update", let_go_twice)
+    answer = await api.post(f"/api/v1/cases/{case_id}/assign", json={"owner": "agent-7"})
+    assert answer.status_code == 200, answer.text
+    assert len(ids) == 3
+    assert len(set(ids)) == 1, "one command"
+    await eventually(
+        lambda: api.get(f"/api/v1/cases/{case_id}"), lambda case: case["owner"] == "agent-7"
+    )
 
 
 async def test_a_process_is_shown_paused_resumed_and_stopped(

@@ -22,7 +22,7 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 from activities.sweeps import SweepActivities
 from database.base import Sessions
 from database.customers import Customer
-from database.events import KpiSnapshot
+from database.events import IdempotentAnswer, KpiSnapshot
 from database.feedback import Feedback, Survey
 from database.messages import Message
 from database.orders import Order
@@ -228,6 +228,20 @@ async def _figures(sessions: Sessions) -> dict[str, Any]:
     async with sessions() as session:
         [snapshot] = (await session.scalars(sa.select(KpiSnapshot))).all()
     return snapshot.figures
+
+
+async def test_answers_to_repeated_requests_are_forgotten_in_time(
+    alone: SweepActivities, sessions: Sessions
+) -> None:
+    async with sessions.begin() as session:
+        for number, age in enumerate((timedelta(0), 71 * HOUR, 73 * HOUR)):
+            answer = IdempotentAnswer(
+                principal="api", route="POST /x", key=f"{number}", fingerprint="", status=201
+            )
+            answer.recorded_at = NOW - age
+            session.add(answer)
+    assert (await alone.forget_answers(Occasion(at=NOW))).found == 1
+    assert await _count(sessions, IdempotentAnswer) == 2
 
 
 async def test_figures_of_nothing_are_no_figures(
