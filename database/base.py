@@ -58,14 +58,15 @@ def table_of(mapped: type[Base]) -> sa.Table:
     return Base.metadata.tables[mapped.__tablename__]
 
 
-async def insert_once(session: AsyncSession, into: type[Base], **row: Any) -> None:
-    """Insert a row; when one with the same unique key is there, that one stays as it is."""
-    await session.execute(_insertion(into), row)
+async def insert_once(session: AsyncSession, into: type[Base], **row: Any) -> bool:
+    """Insert a row; False when one with the same unique key is there, which stays as it is."""
+    return (await session.execute(_insertion(into), row)).first() is not None
 
 
 @functools.cache
-def _insertion(into: type[Base]) -> sa.Insert:
-    return insert(table_of(into)).on_conflict_do_nothing()
+def _insertion(into: type[Base]) -> sa.Executable:
+    statement = insert(table_of(into)).on_conflict_do_nothing()
+    return statement.returning(sa.literal_column("true"))
 
 
 def connect(url: str, pool_size: int = 10, *, ping: bool = True) -> Sessions:

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.base import table_of
 from database.customers import Consent, ContactPoint, Customer, CustomerKind, Simulation
 from database.processes import Lifecycle
 from domain.clock import REAL_TIME, Clock
@@ -42,12 +43,49 @@ class Written(NamedTuple):
     created: bool
 
 
+_CLOCKS = sa.select(
+    Simulation.id, Simulation.machine_origin, Simulation.business_origin, Simulation.speed
+).where(Simulation.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))))
+_FIELDS = ("kind", "name", "locale", "zone")
+
+
+def _upsert_statement() -> sa.Executable:
+    customers = table_of(Customer)
+    row = insert(customers)
+    old, new = customers.c, row.excluded
+    changed = row.on_conflict_do_update(
+        index_elements=["reference"],
+        set_={
+            **{field: new[field] for field in _FIELDS},
+            "version": old.version + 1,
+            "updated_at": sa.func.now(),
+        },
+        where=sa.or_(*(old[field] != new[field] for field in _FIELDS)),
+    )
+    return changed.returning(
+        old.id, old.reference, sa.literal_column("(xmax = 0)").label("created")
+    )
+
+
+_UPSERT = _upsert_statement()
+_ADD_ADDRESS = insert(table_of(ContactPoint)).on_conflict_do_update(
+    index_elements=["customer_id", "channel", "address"],
+    set_={"retired_at": sa.null(), "recorded_at": sa.func.now()},
+)
+_ADD_CONSENT = insert(table_of(Consent))
+
+
 async def clocks_of(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Clock]:
     """The clocks of the simulations that exist among `ids`."""
     if not ids:
         return {}
-    found = await session.scalars(sa.select(Simulation).where(Simulation.id.in_(ids)))
-    return {simulation.id: simulation.clock for simulation in found}
+    found = await session.execute(_CLOCKS, {"ids": list(ids)})
+    return {
+        row.id: Clock(
+            machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
+        )
+        for row in found
+    }
 
 
 async def write_customers(
@@ -75,33 +113,15 @@ async def write_customers(
 
 
 async def _upsert(session: AsyncSession, customers: Sequence[CustomerWrite]) -> dict[str, Written]:
-    fields = ("kind", "name", "locale", "zone")
-    statement = insert(Customer).values(
-        [
-            {
-                "reference": c.reference,
-                "simulation_id": c.simulation_id,
-                **{field: getattr(c, field) for field in fields},
-            }
-            for c in customers
-        ]
-    )
-    new = statement.excluded
-    old = Customer.__table__.c
-    statement = statement.on_conflict_do_update(
-        index_elements=["reference"],
-        set_={
-            **{field: new[field] for field in fields},
-            "version": old.version + 1,
-            "updated_at": sa.func.now(),
-        },
-        where=sa.or_(*(old[field] != new[field] for field in fields)),
-    )
-    changed: sa.Result[UUID, str, bool] = await session.execute(
-        statement.returning(
-            Customer.id, Customer.reference, sa.literal_column("(xmax = 0)").label("created")
-        )
-    )
+    rows = [
+        {
+            "reference": c.reference,
+            "simulation_id": c.simulation_id,
+            **{field: getattr(c, field) for field in _FIELDS},
+        }
+        for c in customers
+    ]
+    changed: sa.Result[UUID, str, bool] = await session.execute(_UPSERT, rows)
     written = {row.reference: Written(row.id, row.created) for row in changed}
     same = [c.reference for c in customers if c.reference not in written]
     if same:
@@ -113,13 +133,7 @@ async def _upsert(session: AsyncSession, customers: Sequence[CustomerWrite]) -> 
 
 
 async def _add_addresses(session: AsyncSession, addresses: Sequence[dict[str, Any]]) -> None:
-    statement = insert(ContactPoint).values(list(addresses))
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["customer_id", "channel", "address"],
-            set_={"retired_at": None, "recorded_at": sa.func.now()},
-        )
-    )
+    await session.execute(_ADD_ADDRESS, addresses)
 
 
 async def _add_grants(
@@ -156,7 +170,7 @@ async def _add_grants(
             }
         )
     if rows:
-        await session.execute(insert(Consent).values(rows))
+        await session.execute(_ADD_CONSENT, rows)
 
 
 async def hold_messages(session: AsyncSession, customer_id: UUID) -> None:

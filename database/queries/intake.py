@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.base import insert_once
 from database.events import Event
 from domain.clock import REAL_TIME, Clock
 from domain.delivery import DeliveryState
@@ -105,20 +105,16 @@ async def insert_event(
     accepted_by: str,
 ) -> bool:
     """False when a twin was accepted first; waits for a twin that is under way."""
-    inserted = await session.scalar(
-        insert(Event)
-        .values(
-            event_id=event_id,
-            kind=kind,
-            customer_id=customer_id,
-            order_id=order_id,
-            workflow_id=workflow_id,
-            occurred_at=occurred_at,
-            body=body,
-            fingerprint=fingerprint,
-            accepted_by=accepted_by,
-        )
-        .on_conflict_do_nothing()
-        .returning(Event.event_id)
+    return await insert_once(
+        session,
+        Event,
+        event_id=event_id,
+        kind=kind,
+        customer_id=customer_id,
+        order_id=order_id,
+        workflow_id=workflow_id,
+        occurred_at=occurred_at,
+        body=body,
+        fingerprint=fingerprint,
+        accepted_by=accepted_by,
     )
-    return inserted is not None
