@@ -66,15 +66,18 @@ class Inbox:
         self._path = path
 
     async def mails(
-        self, limit: int = 50, before: int | None = None, to: str = ""
+        self, limit: int = 50, before: int | None = None, to: str = "", after: int = 0
     ) -> list[KeptMail]:
-        """The newest first; `before` is the id of the last one seen, `to` part of an address."""
-        query = f"SELECT {_MAIL} FROM mails WHERE id < ? AND instr(lower(rcpt_to), lower(?)) > 0"
+        """The newest first, with an id between `after` and `before`; `to` is part of an address."""
+        query = (
+            f"SELECT {_MAIL} FROM mails"
+            " WHERE id > ? AND id < ? AND instr(lower(rcpt_to), lower(?)) > 0"
+        )
         return await self._read(
             lambda inbox: [
                 _kept(row)
                 for row in inbox.execute(
-                    f"{query} ORDER BY id DESC LIMIT ?", (before or 2**62, to, limit)
+                    f"{query} ORDER BY id DESC LIMIT ?", (after, before or 2**62, to, limit)
                 )
             ]
         )

@@ -89,14 +89,13 @@ class People:
         while True:
             await asyncio.sleep(_LOOK_EVERY)
             with contextlib.suppress(InboxUnavailable):
-                for mail in await self._mails_after(last):
+                for mail in reversed(await self._new_mails(after=last)):
                     last = max(last, mail.id)
                     await self._look_for_a_survey(mail)
 
-    async def _mails_after(self, last: int) -> list[KeptMail]:
+    async def _new_mails(self, after: int) -> list[KeptMail]:
         assert self._instance.inbox is not None
-        newest = await self._instance.inbox.mails(limit=200)
-        return [mail for mail in reversed(newest) if mail.id > last]
+        return await self._instance.inbox.mails(limit=10_000, after=after)
 
     async def _look_for_a_survey(self, mail: KeptMail) -> None:
         assert self._instance.inbox is not None

@@ -63,10 +63,12 @@ async def test_what_was_accepted_survives_a_kill_and_can_be_read(tmp_path: Path)
         ]
         process.terminate()
         assert process.wait(10) == 0
-    newest, *_, oldest = await inbox.mails(limit=3)
+    newest, between, oldest = await inbox.mails(limit=3)
     assert (newest.subject, newest.effect, newest.rcpt_to) == (
         *("Olá 6", "effect-6", "a@example.com"),
     )
+    assert await inbox.mails(after=oldest.id) == [newest, between]
+    assert await inbox.mails(after=newest.id) == []
     older = await inbox.mails(limit=3, before=oldest.id)
     assert [mail.subject for mail in older] == ["Olá 3", "Olá 2", "Olá 1"]
     assert await inbox.mails(to="nobody@") == []
