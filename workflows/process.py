@@ -274,7 +274,9 @@ class Process:
             raise StoppedByStaff
 
     async def _complete(self, done: TaskCompleted) -> None:
-        key = self._tasks.pop(done.task_id)
+        key = self._tasks.pop(done.task_id, None)
+        if key is None:
+            return  # withdrawn since it was accepted: what it was for has come about another way
         self._outcomes[key] = done.outcome
         step = self._step(
             f"task_completed/{key}",

@@ -1,14 +1,16 @@
 """Support: acknowledged, answered, resolved; clocks that rest while we wait for the customer."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 import pytest
 
 from database.support import Case
+from database.tasks import Task
 from domain.marketing import ReplyReceived
 from domain.policies import PolicyKind, Priority, SupportPolicy
-from domain.processes import Command, ProcessState
+from domain.processes import Command, ProcessState, TaskCompleted
 from domain.support import (
     ALLOWED,
     Assign,
@@ -413,3 +415,26 @@ async def test_a_case_keeps_the_policy_it_was_opened_under(drive: Drive, custome
         case_id, process = await drive.open_case(customer)
     await drive.skip(process, 2 * HOUR)
     assert (await drive.row(Case, case_id)).first_response_missed_at is not None
+
+
+async def test_a_task_done_while_it_is_withdrawn_holds_nothing_up(
+    drive: Drive, customer: UUID
+) -> None:
+    """Both are accepted before either is carried out; the resolution withdraws the task."""
+    for _ in range(5):
+        _, case = await drive.open_case(customer)
+        [task] = await drive.tasks(case, kind=TaskKind.FIRST_RESPONSE, state=TaskState.OPEN)
+        done = TaskCompleted(task_id=task.id, outcome="answered", by="staff-7")
+        await asyncio.gather(
+            case.execute_update(SupportCase.resolve, Resolve(by="staff-7")),
+            case.execute_update(SupportCase.complete_task, done),
+            return_exceptions=True,  # the second may come too late, and is refused then
+        )
+        await becomes(lambda case=case: _state(drive, case), CaseState.RESOLVED)  # type: ignore[misc]
+        await drive.quiet(case)
+        task = await drive.row(Task, task.id)
+        assert task.ended_at is not None
+
+
+async def _state(drive: Drive, case: Handle) -> CaseState:
+    return (await drive.row(Case, UUID(case.id.removeprefix("case/")))).state
