@@ -3,6 +3,7 @@ to somebody who is unhappy, silent by his own wish, or already being talked to.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -622,21 +623,26 @@ async def test_a_long_life_continues_as_new_and_forgets_nothing(
     await tell(RiskNoticed, cause="contract_ends")
 
     async def is_a_new_run() -> bool:
-        # The server suggests it with a workflow task that begins after so many events: one that
-        # began before may have dealt with all of them. What was heard before changes nothing.
-        heard = RiskNoticed(event_id="risk-0", occurred_at=now, cause="usage_fell")
-        await drive.lifecycle(customer).signal(CustomerLifecycle.risk_noticed, heard)
         return (await drive.lifecycle(customer).describe()).run_id != first_run
 
-    await becomes(is_a_new_run, True)
+    # The server suggests it with a workflow task that begins after so many events: one that began
+    # before may have dealt with all of them, and the next fact begins another. Each has time,
+    # since a signal that arrives meanwhile makes the server refuse the new run.
+    noticed = 151
+    with contextlib.suppress(AssertionError):
+        await becomes(is_a_new_run, True, within=10)
+    if not await is_a_new_run():
+        await tell(RiskNoticed, cause="usage_fell")
+        noticed += 1
+        await becomes(is_a_new_run, True)
     await drive.quiet(lifecycle)
-    assert len(await drive.lines(lifecycle, "risk_noticed")) == 151, "each once"
+    assert len(await drive.lines(lifecycle, "risk_noticed")) == noticed, "each once"
 
     # What was seen is still known, what was open is still open, and the tasks are still his.
     await tell(LeadReceived, event_id="lead-1")
     await tell(RiskNoticed, event_id="risk-7", cause="usage_fell")
     assert len(await drive.lines(lifecycle, "lead_received")) == 1
-    assert len(await drive.lines(lifecycle, "risk_noticed")) == 151
+    assert len(await drive.lines(lifecycle, "risk_noticed")) == noticed
     await drive.command(lifecycle, CustomerLifecycle.pause, STAFF)
     await drive.command(lifecycle, CustomerLifecycle.resume, STAFF)
     assert (await drive.standing(lifecycle)).step == "in retention"
