@@ -1,5 +1,6 @@
 """The recurring work: Temporal Schedules, listed, paused, triggered and caught up."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,8 @@ from api.deps import Held, Resources
 from api.errors import invalid_field, not_found
 from api.fields import Body, Instant, StaffId, Word, example
 from api.routing import ApiRoute
+
+_TRIES, _SOON = 30, 0.1  # seconds between looks at a change
 
 router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=ApiRoute)
 
@@ -99,7 +102,7 @@ async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleV
     """Start nothing until it is resumed."""
     async with _schedule(held, name) as handle:
         await handle.pause(note=_note("paused", body))
-    return await _show(held, name)
+    return await _taken_up(held, name, paused=True)
 
 
 @router.post("/{name}/resume")
@@ -107,7 +110,7 @@ async def resume_schedule(name: Name, body: StaffReason, held: Held) -> Schedule
     """Go on with the next run."""
     async with _schedule(held, name) as handle:
         await handle.unpause(note=_note("resumed", body))
-    return await _show(held, name)
+    return await _taken_up(held, name, paused=False)
 
 
 @router.post("/{name}/trigger", status_code=202)
@@ -141,6 +144,16 @@ async def _schedule(held: Resources, name: str) -> AsyncIterator[ScheduleHandle]
         if error.status is RPCStatusCode.NOT_FOUND:
             raise not_found("schedule", name) from None
         raise
+
+
+async def _taken_up(held: Resources, name: str, *, paused: bool) -> ScheduleView:
+    """The server answers before the schedule has taken a change up: show it as asked for."""
+    for _ in range(_TRIES):
+        shown = await _show(held, name)
+        if shown.paused is paused:
+            break
+        await asyncio.sleep(_SOON)
+    return shown
 
 
 async def _show(held: Resources, name: str) -> ScheduleView:

@@ -374,15 +374,20 @@ async def test_another_start_mends_a_schedule_and_leaves_a_pause_alone(scheduled
         found.description.schedule.spec = ScheduleSpec(cron_expressions=["0 12 1 1 *"])
         return ScheduleUpdate(schedule=found.description.schedule)
 
-    await handle.update(another)
-    await handle.pause(note="paused by staff-7: migration")
+    async def is_another() -> bool:
+        return (await handle.describe()).schedule.spec != ours
 
     async def is_paused() -> bool:
         return (await handle.describe()).schedule.state.paused
 
-    # The server answers a pause before the schedule has taken it up; a start comes later.
+    # The server answers before the schedule has taken a change up, and of two that it finds waiting
+    # it takes the pause first and the update, with the state of before, over it.
+    await handle.update(another)
+    await becomes(is_another, True)
+    await handle.pause(note="paused by staff-7: migration")
     await becomes(is_paused, True)
     await ensure_schedules(scheduled)
+    await becomes(is_another, False)
     found = (await handle.describe()).schedule
     assert found.spec == ours
     assert (found.state.paused, found.state.note) == (True, "paused by staff-7: migration")
