@@ -243,7 +243,8 @@ class Process:
         Unlike a signal, an accepted update is in the history only when its task is complete. If
         the server died before, PostgreSQL would know of it and the process would not.
         """
-        await workflow.sleep(_A_MOMENT, summary="keep what a person said, then act on it")
+        if workflow.patched("requests are kept first"):
+            await workflow.sleep(_A_MOMENT, summary="keep what a person said, then act on it")
 
     async def _obey(self, name: str, command: Command) -> None:
         self._commands_obeyed += 1

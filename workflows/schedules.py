@@ -63,7 +63,8 @@ class StaffDigest:
 class NightlyVerification:
     @workflow.run
     async def run(self) -> SweepResult:
-        await _run(SweepActivities.forget_answers, "forget answers kept for repeated requests")
+        if workflow.patched("answers are forgotten"):
+            await _run(SweepActivities.forget_answers, "forget answers kept for repeated requests")
         return await _run(
             SweepActivities.check_conservation, "check that nothing is lost, doubled or stuck"
         )

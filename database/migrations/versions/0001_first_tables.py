@@ -279,7 +279,6 @@ def upgrade() -> None:
         sa.UniqueConstraint("reference", name=op.f("uq_cases_reference")),
     )
     op.create_index(op.f("ix_cases_customer_id"), "cases", ["customer_id"], unique=False)
-    op.create_index("ix_cases_opened_at_id", "cases", ["opened_at", "id"], unique=False)
     op.create_index(op.f("ix_cases_order_id"), "cases", ["order_id"], unique=False)
     op.create_index(op.f("ix_cases_state"), "cases", ["state"], unique=False)
     op.create_table(
@@ -412,6 +411,7 @@ def upgrade() -> None:
         sa.Column("stage_since", sa.DateTime(timezone=True), nullable=False),
         sa.Column("last_heard_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("silence_due_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("paused", sa.Boolean(), nullable=False),
         sa.Column(
             "updated_at",
             sa.DateTime(timezone=True),
@@ -662,7 +662,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_orders")),
     )
     op.create_index(op.f("ix_orders_customer_id"), "orders", ["customer_id"], unique=False)
-    op.create_index("ix_orders_placed_at_id", "orders", ["placed_at", "id"], unique=False)
     op.create_index(op.f("ix_orders_reference"), "orders", ["reference"], unique=False)
     op.create_table(
         "preferences",
@@ -801,7 +800,6 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_surveys")),
     )
-    op.create_index("ix_surveys_asked_at_id", "surveys", ["asked_at", "id"], unique=False)
     op.create_index(op.f("ix_surveys_case_id"), "surveys", ["case_id"], unique=False)
     op.create_index(op.f("ix_surveys_customer_id"), "surveys", ["customer_id"], unique=False)
     op.create_index(op.f("ix_surveys_order_id"), "surveys", ["order_id"], unique=False)
@@ -981,7 +979,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_feedback")),
         sa.UniqueConstraint("survey_id", name=op.f("uq_feedback_survey_id")),
     )
-    op.create_index("ix_feedback_answered_at_id", "feedback", ["answered_at", "id"], unique=False)
     op.create_index(op.f("ix_feedback_case_id"), "feedback", ["case_id"], unique=False)
     op.create_index(op.f("ix_feedback_customer_id"), "feedback", ["customer_id"], unique=False)
     op.create_index(op.f("ix_feedback_order_id"), "feedback", ["order_id"], unique=False)
