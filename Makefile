@@ -36,7 +36,7 @@ check: $(INSTALLED)  ## format, lint, import rules, types, the compose file
 bench: $(INSTALLED)  ## the speed claims, measured (writes var/bench.json)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-histories: $(INSTALLED)  ## record the stored workflow histories anew
+histories: $(INSTALLED)  ## add the workflow histories that are not stored yet
 	$(BIN)/python -m tests.record_histories $(ARGS)
 
 screenshots: $(INSTALLED)  ## make the pictures of the README anew

@@ -1,10 +1,12 @@
-"""Records the histories in tests/histories anew: `make histories`.
+"""Adds to the histories in tests/histories: `make histories`.
 
 Runs the tests marked `history` on the real server and keeps the history of each process they saw,
-under the name of the test. Do it when a change of a workflow is meant to change the order of its
-commands and no installation runs the old order; else the change goes behind `workflow.patched`.
+under the name of the test. What is stored stays: somewhere an installation runs a process with
+that history. So without `--as` only the histories of new tests are added; after a change of the
+order of commands (behind `workflow.patched`), `--as LABEL` adds the new order beside the old one.
 """
 
+import argparse
 import json
 import re
 import shutil
@@ -56,19 +58,45 @@ def _event_by_event(history: WorkflowHistory) -> str:
     return _OF_THIS_MACHINE.sub("worker", '{"events": [\n' + ",\n".join(events) + "\n]}\n")
 
 
+def add(recorded: Path, stored: Path, label: str | None) -> list[Path]:
+    """Copy what is not there yet, under its name or its name and the label; answer what was added.
+
+    Raises FileExistsError, before anything is copied, when the label is taken.
+    """
+    copies: dict[Path, Path] = {}
+    for history in sorted(recorded.glob("*/*.json")):
+        name = f"{history.stem}-{label}" if label else history.stem
+        copies[history] = stored / history.parent.name / f"{name}.json"
+    if label and (taken := [path for path in copies.values() if path.exists()]):
+        raise FileExistsError(f"{taken[0]} is stored already: choose another label")
+    new = {source: path for source, path in copies.items() if not path.exists()}
+    for source, path in new.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, path)
+    return list(new.values())
+
+
 def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="make histories", description="Add histories; those that are stored stay."
+    )
+    parser.add_argument("--as", dest="label", help="add beside a stored history, with this suffix")
+    parser.add_argument("-k", dest="tests", default="", help="only these tests, as pytest's -k")
+    wanted = parser.parse_args()
     with tempfile.TemporaryDirectory() as recorded:
-        tests = str(Path(__file__).parent / "workflows")
-        failed = pytest.main(
-            ["-q", "--tb=native", "-m", "history", "--record-histories", recorded, tests]
-        )
+        tests = ["-m", "history", "-k", wanted.tests, str(Path(__file__).parent / "workflows")]
+        failed = pytest.main(["-q", "--tb=native", "--record-histories", recorded, *tests])
         if failed:
             return int(failed)
-        for folder in sorted(Path(recorded).iterdir()):
-            shutil.rmtree(HISTORIES / folder.name, ignore_errors=True)
-            shutil.copytree(folder, HISTORIES / folder.name)
-            print(f"{folder.name}: {len(list(folder.iterdir()))}")  # noqa: T201 a command
-    REQUIRED_FIELDS.write_text(json.dumps(required_fields(), indent=1, sort_keys=True) + "\n")
+        try:
+            added = add(Path(recorded), HISTORIES, wanted.label)
+        except FileExistsError as taken:
+            parser.error(str(taken))
+    for path in added:
+        print(path.relative_to(HISTORIES))  # noqa: T201 a command
+    print(f"{len(added)} added")  # noqa: T201 a command
+    fields = required_fields() | json.loads(REQUIRED_FIELDS.read_text())  # what is stored stays
+    REQUIRED_FIELDS.write_text(json.dumps(fields, indent=1, sort_keys=True) + "\n")
     return 0
 
 

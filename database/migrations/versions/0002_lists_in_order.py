@@ -23,7 +23,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    paused = sa.Column("paused", sa.Boolean(), nullable=False, server_default=sa.false())
+    paused: sa.Column[bool] = sa.Column(
+        "paused", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
     op.add_column("lifecycles", paused)
     for table, moment in _LISTS.items():
         op.drop_index(f"ix_{table}_{moment}_id", table)
