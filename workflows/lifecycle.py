@@ -479,6 +479,10 @@ class CustomerLifecycle(Process):
         silence_at = self._silence_at()
         return silence_at is not None and silence_at <= self._now
 
+    @property
+    def _waits_until(self) -> datetime | None:
+        return self._silence_at()  # its timer may ring before that, and for nothing
+
     def _next_look(self) -> datetime | None:
         """The armed timer stays while it is early enough: re-arming at each fact costs more."""
         silence_at = self._silence_at()

@@ -134,6 +134,11 @@ class Process:
         """Business time of the customer."""
         return self._clock.business(workflow.now())
 
+    @property
+    def _waits_until(self) -> datetime | None:
+        """The moment at which it does something of its own accord, if nothing happens before."""
+        return self._timer_at
+
     async def _steered(self, life: Awaitable[str]) -> str:
         """Live `life` to its end, or to the moment staff stops it."""
         try:
@@ -259,7 +264,7 @@ class Process:
             f"{name}/{run}/{self._commands_obeyed}",
             words.get(name, before.step),
             before.waiting_for if name != "stop" else "",
-            until=self._timer_at if name != "stop" else None,
+            until=self._waits_until if name != "stop" else None,
             ended="stopped" if name == "stop" else "",
             state=state,
         )
@@ -283,7 +288,7 @@ class Process:
             f"task_completed/{key}",
             self._standing.step,
             self._standing.waiting_for,
-            until=self._timer_at,
+            until=self._waits_until,
             ended=self._standing.outcome,
             state=ProcessState.PAUSED if self._paused else self._standing.state,
         )

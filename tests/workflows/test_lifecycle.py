@@ -514,6 +514,24 @@ async def test_who_waits_for_an_order_is_not_silent(
     assert await drive.stage(customer) == "delivery"
 
 
+@pytest.mark.parametrize("said", ["a task is done", "it is resumed"])
+async def test_who_waits_for_an_order_waits_for_no_silence_whatever_staff_do(
+    drive: Drive, customer: UUID, lifecycle: Handle, tell: Tell, order_news: Tell, said: str
+) -> None:
+    """The timer of before the order is left running, as re-arming costs more; it means nothing."""
+    await tell(NeedStated, need_id=uuid4())
+    assert (await drive.row(ProcessRow, lifecycle.id)).next_timer_at is not None
+    await order_news("placed", uuid4())
+    if said == "it is resumed":
+        await lifecycle.execute_update(CustomerLifecycle.pause, STAFF)
+        await lifecycle.execute_update(CustomerLifecycle.resume, STAFF)
+        await drive.quiet(lifecycle)
+    else:
+        await drive.complete(lifecycle, TaskKind.OPPORTUNITY, "won")
+    row = await drive.row(ProcessRow, lifecycle.id)
+    assert (row.next_timer_at, row.next_timer_machine_at) == (None, None)
+
+
 async def test_silence_without_consent_is_noticed_once_and_left_at_that(
     drive: Drive, customer: UUID, lifecycle: Handle, tell: Tell
 ) -> None:
