@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from settings import Settings
-from supervisor.plan import Plan, make_plan
+from supervisor.plan import WORKER_NICENESS, Plan, make_plan
 from supervisor.ports import free_port
 from supervisor.service import Program
 
@@ -125,4 +125,5 @@ class Installation:
             log=self._directory / "logs" / f"{name}.log",
             environment=environment,
             answers=ready.exists,
+            niceness=WORKER_NICENESS,
         )

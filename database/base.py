@@ -69,7 +69,7 @@ def _insertion(into: type[Base]) -> sa.Executable:
     return statement.returning(sa.literal_column("true"))
 
 
-def connect(url: str, pool_size: int = 10, *, ping: bool = True) -> Sessions:
+def connect(url: str, pool_size: int = 20, *, ping: bool = True) -> Sessions:
     """Sessions on `url`; a plain postgresql:// address gets the psycopg driver.
 
     `ping` tests a pooled connection before each use. Whoever retries anyway can do without: after
@@ -80,7 +80,7 @@ def connect(url: str, pool_size: int = 10, *, ping: bool = True) -> Sessions:
     engine = create_async_engine(
         url,
         pool_size=pool_size,
-        max_overflow=pool_size,
+        max_overflow=0,  # one more for a moment costs more than waiting for one of these
         pool_pre_ping=ping,
         pool_recycle=1800,
         hide_parameters=True,  # they hold names and addresses, and errors end up in logs

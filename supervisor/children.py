@@ -29,14 +29,16 @@ def start_child(
     user: User | None = None,
     directory: Path | None = None,
     death_signal: int = signal.SIGKILL,
+    niceness: int = 0,
 ) -> "subprocess.Popen[bytes]":
     """Start `command` in its own session, its output appended to `log`.
 
     The kernel sends it `death_signal` when the *thread* that called this ends; call it from the
-    main thread or from a pool thread that lives as long as the process.
+    main thread or from a pool thread that lives as long as the process. `niceness` as nice(1) has
+    it: with 10 it yields to the others when the processors are full.
     """
     who = user or User(-1, -1)
-    options = [os.getpid(), int(death_signal), who.uid, who.gid, who.capability]
+    options = [os.getpid(), int(death_signal), who.uid, who.gid, who.capability, niceness]
     launcher = [sys.executable, "-I", "-S", str(_LAUNCH), *map(str, options), "--"]
     with open_log(log) as output:
         return subprocess.Popen(

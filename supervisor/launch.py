@@ -33,6 +33,20 @@ def become_user(uid: int, gid: int, capability: int) -> None:
         _check(libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0))
 
 
+def yield_to_others(niceness: int) -> None:
+    """Run at a lower priority, as nice(1).
+
+    Linux shares the processors between sessions first (autogroup, sched(7)), and in each by
+    niceness; a child is a session of its own, so the session is what must be nice.
+    """
+    os.nice(niceness)
+    try:
+        with open("/proc/self/autogroup", "w") as session:
+            session.write(str(niceness))
+    except OSError:
+        return  # a kernel without it, or one that counts each change and had too many of them
+
+
 def die_with_parent(parent: int, signal: int) -> None:
     """Ask the kernel for `signal` when the parent goes. Must follow any change of user."""
     if sys.platform == "linux":
@@ -49,10 +63,12 @@ def _check(result: int) -> None:
 
 def main(arguments: list[str]) -> None:
     separator = arguments.index("--")
-    parent, signal, uid, gid, capability = map(int, arguments[:separator])
+    parent, signal, uid, gid, capability, niceness = map(int, arguments[:separator])
     command = arguments[separator + 1 :]
     if uid >= 0:
         become_user(uid, gid, capability)
+    if niceness:
+        yield_to_others(niceness)
     die_with_parent(parent, signal)
     os.execv(command[0], command)
 

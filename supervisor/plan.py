@@ -18,6 +18,10 @@ from supervisor.secret_files import ensure_secret, new_api_key, new_signing_key
 from supervisor.service import Program, Service, answers_ok
 from supervisor.temporal import TemporalServer
 
+# Where all share the processors, what others are told waits for what is being told to us: a worker
+# that is behind catches up, a caller whose report isn't taken in time gives it up.
+WORKER_NICENESS = 10
+
 
 @dataclass
 class Plan:
@@ -124,7 +128,7 @@ def _worker(plan: Plan, number: int) -> Program:
     own = {"CRM_READY_FILE": str(ready)}
     if plan.settings.metrics_port:
         own["CRM_METRICS_PORT"] = str(plan.settings.metrics_port + number - 1)
-    program = _program(plan, name, ["worker.py"], own, ready.exists)
+    program = _program(plan, name, ["worker.py"], own, ready.exists, niceness=WORKER_NICENESS)
     program.before_start = lambda: ready.unlink(missing_ok=True)
     return program
 
@@ -146,7 +150,12 @@ def _api(plan: Plan) -> Program:
 
 
 def _program(
-    plan: Plan, name: str, arguments: list[str], own: Mapping[str, str], answers: Callable[[], bool]
+    plan: Plan,
+    name: str,
+    arguments: list[str],
+    own: Mapping[str, str],
+    answers: Callable[[], bool],
+    niceness: int = 0,
 ) -> Program:
     return Program(
         name,
@@ -154,4 +163,5 @@ def _program(
         log=plan.data_dir / "logs" / f"{name}.log",
         environment={**plan.environment, **own},
         answers=answers,
+        niceness=niceness,
     )

@@ -117,6 +117,7 @@ class Program(Service):
         log: Path,
         environment: Mapping[str, str],
         answers: Callable[[], bool],
+        niceness: int = 0,
     ) -> None:
         super().__init__()
         self.name = name
@@ -125,6 +126,7 @@ class Program(Service):
         self._command = command
         self._environment = environment
         self._answers = answers
+        self._niceness = niceness
         self.before_start: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -133,7 +135,11 @@ class Program(Service):
         self._stopping.clear()
         self.before_start()
         self._process = start_child(
-            self._command, log=self.log, environment=self._environment, directory=ROOT
+            self._command,
+            log=self.log,
+            environment=self._environment,
+            directory=ROOT,
+            niceness=self._niceness,
         )
         self._wait_until(self._answers, interval=0.1)
 

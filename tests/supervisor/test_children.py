@@ -38,6 +38,20 @@ def test_a_long_log_is_moved_aside_under_its_writer(
         child.wait()
 
 
+_PRIORITIES = """
+import os, pathlib
+session = pathlib.Path("/proc/self/autogroup")
+print(os.nice(0), session.read_text().split()[-1] if session.exists() else 10)
+"""
+
+
+def test_a_child_that_yields_does_so_to_other_sessions_too(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    child = start_child([sys.executable, "-c", _PRIORITIES], log=log, niceness=10)
+    assert child.wait(10) == 0
+    assert log.read_text().split() == [str(os.nice(0) + 10), "10"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes users")
 def test_as_root_a_closed_directory_is_reached_by_one_capability(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
