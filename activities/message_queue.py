@@ -15,10 +15,18 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.customers import Consent, ContactPoint, Customer, Simulation, Suppression
+from database.customers import (
+    CLOCK_COLUMNS,
+    Consent,
+    ContactPoint,
+    Customer,
+    Simulation,
+    Suppression,
+    clock_in,
+)
 from database.messages import Message
 from database.support import Case, StaffText
-from domain.clock import REAL_TIME, Clock
+from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState
 from domain.support import CaseKind, CaseState
@@ -200,6 +208,9 @@ class Facts:
     texts: Mapping[UUID, str] = field(default_factory=dict)
 
 
+_END_WITH_US = sa.text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
+
+
 async def end_with_us(session: AsyncSession, lease: timedelta) -> None:
     """Let PostgreSQL end the transaction of a dispatcher that was stopped in the middle of it.
 
@@ -207,9 +218,6 @@ async def end_with_us(session: AsyncSession, lease: timedelta) -> None:
     """
     limit = f"{int(lease.total_seconds() * 1000)}ms"
     await session.execute(_END_WITH_US, {"limit": limit})
-
-
-_END_WITH_US = sa.text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
 
 
 async def lock_due(
@@ -242,7 +250,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 reference=row.reference,
                 locale=row.locale,
                 zone=row.zone,
-                clock=clock_of(row),
+                clock=clock_in(row),
                 consents=consents.get(row.id, {}),
                 open_recovery_cases=recoveries.get(row.id, 0),
             )
@@ -342,7 +350,7 @@ async def lock_disowned(
             _messages.c.channel,
             _messages.c.claimed_at,
             sa.func.now().label("now"),
-            *_SIMULATION,
+            *CLOCK_COLUMNS,
         )
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
@@ -397,18 +405,6 @@ async def note_told(session: AsyncSession, ids: Collection[UUID]) -> None:
     )
 
 
-_SIMULATION = (Simulation.machine_origin, Simulation.business_origin, Simulation.speed)
-
-
-def clock_of(row: Any) -> Clock:
-    """Of a row with the columns of a simulation, or with none."""
-    if row.speed is None:
-        return REAL_TIME
-    return Clock(
-        machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
-    )
-
-
 _ids = sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))
 _LOCK_CUSTOMERS = (
     sa.select(
@@ -417,7 +413,7 @@ _LOCK_CUSTOMERS = (
         Customer.reference,
         Customer.locale,
         Customer.zone,
-        *_SIMULATION,
+        *CLOCK_COLUMNS,
     )
     .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
     .where(Customer.id == _ids)

@@ -18,7 +18,6 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities.message_claims import Claim, ClaimWriter, DispatchRules
 from activities.message_queue import (
     Settlement,
-    clock_of,
     disown_expired,
     end_with_us,
     lock_disowned,
@@ -33,6 +32,7 @@ from activities.message_queue import (
     write_decisions,
 )
 from database.base import Sessions
+from database.customers import clock_in
 from domain.messages import Channel, DispatchCounts, DispatchRound, MessageClass, MessageState
 from domain.processes import MessageSettled
 from messaging.links import Links
@@ -329,7 +329,7 @@ class _Round:
                 answer="its answer was lost; found at the provider by its Message-ID",
                 provider=provider,
                 accepted_at=taken_at,
-                told_at=clock_of(row).business(taken_at),
+                told_at=clock_in(row).business(taken_at),
             )
         if complete:
             return Settlement(

@@ -9,13 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.exceptions import ApplicationError
 
 from database.base import insert_once, table_of
-from database.customers import Customer, Simulation
+from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
 from database.messages import Message
 from database.policies import PolicyVersion
 from database.processes import ProcessRow
 from database.tasks import Task
 from database.timeline import TimelineLine
-from domain.clock import REAL_TIME, Clock
+from domain.clock import Clock
 from domain.errors import Refusal
 from domain.messages import MESSAGES, MessageRequest, message_key
 from domain.policies import POLICIES, Policy, PolicyKind
@@ -228,9 +228,7 @@ _newest = _NEWEST_POLICY.subquery()
 _SURROUNDINGS = (
     sa.select(
         Customer.zone,
-        Simulation.machine_origin,
-        Simulation.business_origin,
-        Simulation.speed,
+        *CLOCK_COLUMNS,
         _newest.c.document,
         _newest.c.version,
     )
@@ -259,15 +257,8 @@ async def surroundings_of(
         raise ApplicationError(
             f"no customer {customer_id}", type=Refusal.UNKNOWN_CUSTOMER, non_retryable=True
         )
-    clock = REAL_TIME
-    if found.speed is not None:
-        clock = Clock(
-            machine_origin=found.machine_origin,
-            business_origin=found.business_origin,
-            speed=found.speed,
-        )
     policy = POLICIES[kind].model_validate(found.document or {})
-    return Surroundings(clock, found.zone, policy, found.version or 0)
+    return Surroundings(clock_in(found), found.zone, policy, found.version or 0)
 
 
 async def current_policy(session: AsyncSession, kind: PolicyKind) -> Policy:

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import Resources
 from api.errors import Code, Problem, invalid_field
 from api.event_bodies import EventBody
-from database.queries.intake import Ground, find_ground, insert_event
+from database.base import insert_once
+from database.events import Event
+from database.queries.intake import Ground, find_ground
 from domain.clock import Clock
 from domain.processes import derived_id
 
@@ -61,8 +63,9 @@ async def accept(
     event.refuse_unfounded(ground)
     refuse_future(event.occurred_at, ground.clock)
     workflow_id = event.workflow_id(ground)
-    inserted = await insert_event(
+    inserted = await insert_once(  # waits for a twin that is under way
         session,
+        Event,
         event_id=event.event_id,
         kind=event.kind,
         customer_id=ground.customer_id,

@@ -2,13 +2,14 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, uuid_key, written_now
-from domain.clock import Clock
+from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
 
@@ -34,11 +35,19 @@ class Simulation(Base):
 
     @property
     def clock(self) -> Clock:
-        return Clock(
-            machine_origin=self.machine_origin,
-            business_origin=self.business_origin,
-            speed=self.speed,
-        )
+        return clock_in(self)
+
+
+CLOCK_COLUMNS = (Simulation.machine_origin, Simulation.business_origin, Simulation.speed)
+
+
+def clock_in(row: Any) -> Clock:
+    """The clock of a row with the CLOCK_COLUMNS; they are empty for a real customer."""
+    if row.speed is None:
+        return REAL_TIME
+    return Clock(
+        machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
+    )
 
 
 class Customer(Base):

@@ -10,7 +10,15 @@ from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.base import table_of
-from database.customers import Consent, ContactPoint, Customer, CustomerKind, Simulation
+from database.customers import (
+    CLOCK_COLUMNS,
+    Consent,
+    ContactPoint,
+    Customer,
+    CustomerKind,
+    Simulation,
+    clock_in,
+)
 from database.processes import Lifecycle
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
@@ -43,9 +51,9 @@ class Written(NamedTuple):
     created: bool
 
 
-_CLOCKS = sa.select(
-    Simulation.id, Simulation.machine_origin, Simulation.business_origin, Simulation.speed
-).where(Simulation.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))))
+_CLOCKS = sa.select(Simulation.id, *CLOCK_COLUMNS).where(
+    Simulation.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))
+)
 _FIELDS = ("kind", "name", "locale", "zone")
 
 
@@ -80,12 +88,7 @@ async def clocks_of(session: AsyncSession, ids: set[UUID]) -> dict[UUID, Clock]:
     if not ids:
         return {}
     found = await session.execute(_CLOCKS, {"ids": list(ids)})
-    return {
-        row.id: Clock(
-            machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
-        )
-        for row in found
-    }
+    return {row.id: clock_in(row) for row in found}
 
 
 async def write_customers(
@@ -213,16 +216,13 @@ async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:
     """The clock a customer lives by; None when there is no such customer."""
     row = (
         await session.execute(
-            sa.select(Customer.id, Simulation)
+            sa.select(Customer.id, *CLOCK_COLUMNS)
             .select_from(Customer)
             .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
             .where(Customer.id == customer_id)
         )
     ).one_or_none()
-    if row is None:
-        return None
-    simulation: Simulation | None = row[1]
-    return REAL_TIME if simulation is None else simulation.clock
+    return None if row is None else clock_in(row)
 
 
 def customers_with_stage() -> sa.Select[Customer, Lifecycle]:

@@ -1,15 +1,13 @@
-"""What must be known to accept an event, in one statement; and the event's row."""
+"""What must be known to accept an event, in one statement."""
 
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from database.base import insert_once
-from database.events import Event
-from domain.clock import REAL_TIME, Clock
+from database.customers import clock_in
+from domain.clock import Clock
 from domain.delivery import DeliveryState
 
 
@@ -73,14 +71,9 @@ async def find_ground(
         "case_id": case_id,
     }
     row = (await session.execute(_GROUND, parameters)).one()
-    clock = REAL_TIME
-    if row.speed is not None:
-        clock = Clock(
-            machine_origin=row.machine_origin, business_origin=row.business_origin, speed=row.speed
-        )
     return Ground(
         customer_id=row.customer_id,
-        clock=clock,
+        clock=clock_in(row),
         order_id=order_id,
         order_state=DeliveryState(row.order_state) if row.order_state else None,
         order_customer_id=row.order_customer_id,
@@ -88,33 +81,4 @@ async def find_ground(
         case_customer_id=row.case_customer_id,
         fingerprint=row.fingerprint,
         workflow_id=row.workflow_id,
-    )
-
-
-async def insert_event(
-    session: AsyncSession,
-    *,
-    event_id: str,
-    kind: str,
-    customer_id: UUID | None,
-    order_id: UUID | None,
-    workflow_id: str,
-    occurred_at: datetime,
-    body: dict[str, Any],
-    fingerprint: str,
-    accepted_by: str,
-) -> bool:
-    """False when a twin was accepted first; waits for a twin that is under way."""
-    return await insert_once(
-        session,
-        Event,
-        event_id=event_id,
-        kind=kind,
-        customer_id=customer_id,
-        order_id=order_id,
-        workflow_id=workflow_id,
-        occurred_at=occurred_at,
-        body=body,
-        fingerprint=fingerprint,
-        accepted_by=accepted_by,
     )
