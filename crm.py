@@ -63,7 +63,7 @@ def up() -> None:
 def demo(
     customers: Annotated[int, typer.Option(min=1, help="How many lives are played.")] = 200,
     seed: Annotated[int, typer.Option(help="The same seed plays the same lives.")] = 1,
-    day: Day = "1s",
+    day: Day = "2s",
     running: Annotated[
         bool, typer.Option("--running", help="Play against the running instance; start nothing.")
     ] = False,

@@ -42,7 +42,11 @@ class MarketingActivities:
         """Queue one touch; whether it may go is decided when it is sent."""
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "marketing_touch", {"number": step.number}):
-                request = MessageRequest(template=step.template, occurrence=str(step.number))
+                request = MessageRequest(
+                    template=step.template,
+                    occurrence=str(step.number),
+                    not_after=step.standing.next_timer_at,  # when the next one is due
+                )
                 await queue_message(session, step, request)
 
     @activity.defn

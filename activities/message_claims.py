@@ -23,6 +23,7 @@ _STAFF = Reader(
     clock=REAL_TIME,
     consents={},
     open_recovery_cases=0,
+    sent={},
 )
 _SHORTEST_HOLD = 2.0  # seconds of machine time, also for a clock that runs very fast
 
@@ -90,8 +91,10 @@ class ClaimWriter:
         decision = _decision(due, facts, reader, address)
         if decision.outcome is Outcome.SUPPRESS or address is None:
             return _unsent(due, decision, MessageState.SUPPRESSED)
+        if decision.outcome is Outcome.CANCEL:
+            return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
-            wait = max(self.rules.hold.total_seconds() / reader.clock.speed, _SHORTEST_HOLD)
+            wait = self._hold(decision, reader.clock)
             return _unsent(due, decision, MessageState.HELD, delay=wait)
         locale = locale or reader.locale
         try:
@@ -109,6 +112,7 @@ class ClaimWriter:
             "text": outgoing.text,
             "html": outgoing.html,
         }
+        reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
@@ -121,6 +125,13 @@ class ClaimWriter:
             claimed_at=time.monotonic(),
         )
         return Decided(row, MessageState.SENDING, claim)
+
+    def _hold(self, decision: Decision, clock: Clock) -> float:
+        """Seconds until the message is looked at again: when it may go, where that is known."""
+        wait = self.rules.hold.total_seconds() / clock.speed
+        if decision.until is not None:
+            wait = (clock.machine(decision.until) - datetime.now(UTC)).total_seconds()
+        return max(wait, _SHORTEST_HOLD)
 
     def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
         if due.customer_id is None:
@@ -171,8 +182,12 @@ class ClaimWriter:
 
 def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> Decision:
     reason = facts.suppressed.get((due.channel, address.lower())) if address else None
+    of_customer = due.customer_id is not None
+    policy = facts.policy
     return may_send(
         ContactFacts(
+            at=_now(reader),
+            zone=reader.zone,
             message_class=due.message_class,
             purpose=due.purpose,
             channel=due.channel,
@@ -180,8 +195,16 @@ def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> De
             consents=reader.consents,
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
+            quiet_hours=policy.quiet_hours(due.channel, due.purpose) if of_customer else None,
+            cap=policy.cap(due.channel, due.purpose) if of_customer else None,
+            sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
+            not_after=due.not_after,
         )
     )
+
+
+def _now(reader: Reader) -> datetime:
+    return reader.clock.business(datetime.now(UTC))
 
 
 def _unsent(due: Any, decision: Decision, state: MessageState, delay: float = 0.0) -> Decided:

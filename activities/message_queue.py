@@ -7,7 +7,7 @@ that nobody holds it and its outcome is unknown.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from activities.steps import current_policy
 from database.customers import (
     CLOCK_COLUMNS,
     Consent,
@@ -29,6 +30,7 @@ from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState
+from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 
 _messages = cast(sa.Table, Message.__table__)
@@ -59,7 +61,7 @@ _DUE = (
             getattr(_messages.c, name)
             for name in (
                 *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
-                *("context", "text_id", "attempts", "queued_at"),
+                *("context", "text_id", "attempts", "queued_at", "not_after"),
             )
         )
     )
@@ -196,6 +198,9 @@ class Reader:
     clock: Clock
     consents: Mapping[str, ConsentState]
     open_recovery_cases: int
+    # Business time of what went to him on the contacts ("<channel>/<purpose>") that are capped;
+    # a claim adds its own, so that the next message of the batch knows of it.
+    sent: dict[str, list[datetime]]
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,7 @@ class Facts:
     readers: Mapping[UUID, Reader]
     addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
     suppressed: Mapping[tuple[Channel, str], str]
+    policy: ContactPolicy
     texts: Mapping[UUID, str] = field(default_factory=dict)
 
 
@@ -240,6 +246,10 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     addresses = await _addresses(session, ids) if ids else {}
     selling = [row.customer_id for row in due if row.message_class is MessageClass.MARKETING]
     recoveries = await _open_recovery_cases(session, selling) if selling else {}
+    policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
+    clocks = {row.id: clock_in(row) for row in customers}
+    capped = {row.customer_id for row in due if policy.cap(row.channel, row.purpose)} & set(clocks)
+    sent = await _sent(session, list(capped), clocks) if capped else {}
     wanted = [address for address, _ in addresses.values()]
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
     text_ids = [row.text_id for row in due if row.text_id is not None]
@@ -250,14 +260,16 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 reference=row.reference,
                 locale=row.locale,
                 zone=row.zone,
-                clock=clock_in(row),
+                clock=clocks[row.id],
                 consents=consents.get(row.id, {}),
                 open_recovery_cases=recoveries.get(row.id, 0),
+                sent=sent.setdefault(row.id, {}),
             )
             for row in customers
         },
         addresses=addresses,
         suppressed=await _suppressed(session, wanted) if wanted else {},
+        policy=policy,
         texts=await _texts(session, text_ids) if text_ids else {},
     )
 
@@ -455,6 +467,19 @@ _SUPPRESSIONS = sa.select(Suppression.channel, Suppression.address, Suppression.
 )
 
 
+_SENT = sa.select(
+    *(_messages.c[name] for name in ("customer_id", "channel", "purpose", "told_at", "claimed_at"))
+).where(
+    _messages.c.customer_id == _ids,
+    _messages.c.state.in_(
+        [
+            *(MessageState.SENDING, MessageState.ACCEPTED, MessageState.DELIVERED),
+            *(MessageState.BOUNCED, MessageState.COMPLAINED, MessageState.UNKNOWN),
+        ]
+    ),
+)
+
+
 async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[Any]:
     return (await session.execute(_LOCK_CUSTOMERS, {"ids": ids})).all()
 
@@ -492,6 +517,19 @@ async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> 
         .group_by(Case.customer_id)
     )
     return {row.customer_id: row.open for row in found}
+
+
+async def _sent(
+    session: AsyncSession, ids: list[UUID], clocks: Mapping[UUID, Clock]
+) -> dict[UUID, dict[str, list[datetime]]]:
+    """When the customers were written to; what is on its way, or may have arrived, counts too."""
+    sent: dict[UUID, dict[str, list[datetime]]] = {}
+    now = datetime.now(UTC)
+    for row in await session.execute(_SENT, {"ids": ids}):
+        moment = row.told_at or clocks[row.customer_id].business(row.claimed_at or now)
+        contacts = sent.setdefault(row.customer_id, {})
+        contacts.setdefault(f"{row.channel}/{row.purpose}", []).append(moment)
+    return sent
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

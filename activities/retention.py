@@ -37,9 +37,10 @@ class RetentionActivities:
             opened = step.on_clock(clock)
             opened = opened.with_timer(opened.at + terms.policy.answer_within, clock)
             if await begin_step(session, opened, "retention_started", {"cause": step.cause}):
-                await queue_message(
-                    session, opened, MessageRequest(template=Template.RETENTION_CHECK_IN)
+                request = MessageRequest(
+                    template=Template.RETENTION_CHECK_IN, not_after=opened.standing.next_timer_at
                 )
+                await queue_message(session, opened, request)
             return terms
 
     @activity.defn
@@ -54,7 +55,9 @@ class RetentionActivities:
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "retention_offer"):
                 context = {"offer_until": step.offer_until.isoformat()}
-                request = MessageRequest(template=Template.RETENTION_OFFER, context=context)
+                request = MessageRequest(
+                    template=Template.RETENTION_OFFER, context=context, not_after=step.offer_until
+                )
                 await queue_message(session, step, request)
 
     @activity.defn

@@ -177,6 +177,7 @@ async def queue_message(session: AsyncSession, step: Step, request: MessageReque
         channel=request.channel,
         context=dict(request.context),
         text_id=request.text_id,
+        not_after=request.not_after,
         asked_at=step.at,
     )
 

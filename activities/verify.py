@@ -176,7 +176,7 @@ CHECKS = (
         f"""
         SELECT x.key FROM messages x
         WHERE {_WITHIN} AND (
-            (x.state IN ('suppressed','held') AND x.decision IS NULL)
+            (x.state IN ('suppressed','held','cancelled') AND x.decision IS NULL)
             OR (x.state = 'held' AND x.not_before < now() - interval '5 minutes')
             OR (x.state IN ('failed','bounced','unknown') AND x.provider_answer IS NULL))
         """,

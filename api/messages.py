@@ -21,7 +21,7 @@ router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
 
 
 class MessageView(BaseModel):
-    """`told_at` is business time; `queued_at`, `accepted_at` and `not_before` the machine's."""
+    """`asked_at`, `told_at` and `not_after` are business time, the other moments the machine's."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -38,6 +38,7 @@ class MessageView(BaseModel):
     asked_at: datetime
     queued_at: datetime
     not_before: datetime
+    not_after: datetime | None
     attempts: int
     accepted_at: datetime | None
     told_at: datetime | None
@@ -64,13 +65,36 @@ class RuleConsulted(BaseModel):
     because: str
 
 
+class Asked(BaseModel):
+    """Who asked for the message, and when in the customer's business time."""
+
+    workflow_id: str = Field(description="the process; its page tells what it stood at")
+    step: str
+    at: datetime
+    not_after: datetime | None = Field(description="its deadline, business time")
+
+
+class ProviderSaid(BaseModel):
+    """What came of handing it over; empty for a message that nobody tried to send."""
+
+    name: str | None
+    attempts: int
+    answer: str | None
+    accepted_at: datetime | None = Field(description="the machine's time")
+    possible_duplicate: bool
+
+
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
     message_id: UUID
     state: MessageState
     words: str = Field(examples=["Not sent: no consent to marketing by email."])
-    rules: list[RuleConsulted]
+    asked: Asked
+    decided_by: str | None = Field(description="the rule; null while nothing is decided")
+    rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
+    held_until: datetime | None = Field(description="business time, where it is known")
+    provider: ProviderSaid
 
 
 @router.get("")
@@ -109,7 +133,7 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """The decision about a message in words, with every rule that was consulted."""
+    """Who asked for it, each rule consulted, which one decided, and what the provider said."""
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
     rules = decision.rules if decision else ()
@@ -117,7 +141,22 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         message_id=message_id,
         state=message.state,
         words=_words(message, decision),
+        asked=Asked(
+            workflow_id=message.workflow_id,
+            step=message.step,
+            at=message.asked_at,
+            not_after=message.not_after,
+        ),
+        decided_by=decision.decided_by if decision else None,
         rules=[RuleConsulted.model_validate(rule.model_dump()) for rule in rules],
+        held_until=decision.until if decision else None,
+        provider=ProviderSaid(
+            name=message.provider,
+            attempts=message.attempts,
+            answer=message.provider_answer,
+            accepted_at=message.accepted_at,
+            possible_duplicate=message.possible_duplicate,
+        ),
     )
 
 
@@ -138,7 +177,7 @@ def _words(message: Message, decision: Decision | None) -> str:
         case MessageState.SUPPRESSED:
             return f"Not sent: {because}."
         case MessageState.CANCELLED:
-            return "Not sent: it was no longer needed."
+            return f"Not sent: {because}."
         case MessageState.ACCEPTED | MessageState.DELIVERED:
             return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
         case MessageState.UNKNOWN:

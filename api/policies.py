@@ -22,6 +22,7 @@ router = APIRouter(prefix="/policies", tags=["policies"], route_class=ApiRoute)
 _DURATION = re.compile(
     r"P(?=.)(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+(\.\d{1,6})?S)?)?)"
 )
+_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?")
 
 
 class PolicyView(BaseModel):
@@ -98,7 +99,10 @@ async def show_policy(kind: PolicyKind, session: Session) -> PolicyVersions:
 async def publish_policy(
     kind: PolicyKind, body: NewVersion, session: Session, response: Response
 ) -> PolicyView:
-    """Publish a version. Processes that start from now on take it; running ones keep theirs."""
+    """Publish a version. Processes that start from now on take it; running ones keep theirs.
+
+    The kind contact is read anew for each message, also for those that wait.
+    """
     document = _checked(kind, body.document)
     published = await session.scalar(
         insert(PolicyVersion)
@@ -123,7 +127,7 @@ async def publish_policy(
 def _checked(kind: PolicyKind, document: dict[str, Any]) -> dict[str, Any]:
     """The document as it is stored. Raises 422 with every fault."""
     policy = POLICIES[kind]
-    errors = [*_unknown_or_missing(policy, document), *_durations(policy, document)]
+    errors = [*_unknown_or_missing(policy, document), *_written_otherwise(policy, document)]
     if not errors:
         try:
             checked = policy.model_validate(document)
@@ -157,7 +161,7 @@ def _unknown_or_missing(policy: type[BaseModel], document: dict[str, Any]) -> li
     return unknown + missing
 
 
-def _durations(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldError]:
+def _written_otherwise(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldError]:
     """Only ISO 8601, and each priority of a table; pydantic would take numbers and leave gaps."""
     schema = policy.model_json_schema()["properties"]
     errors = []
@@ -166,6 +170,8 @@ def _durations(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldE
             continue
         if schema[name].get("format") == "duration":
             errors += _duration(f"/{name}", value)
+        elif schema[name].get("format") == "time":
+            errors += _time_of_day(f"/{name}", value)
         elif isinstance(value, dict):
             for priority in Priority:
                 if priority not in value:
@@ -188,6 +194,13 @@ def _duration(pointer: str, value: Any) -> list[FieldError]:
         return []
     detail = "is not a duration: write it as P3D or PT8H (ISO 8601)"
     return [FieldError(pointer=pointer, code="duration", detail=detail)]
+
+
+def _time_of_day(pointer: str, value: Any) -> list[FieldError]:
+    if isinstance(value, str) and _TIME_OF_DAY.fullmatch(value):
+        return []
+    detail = "is not a time of day: write it as 21:00"
+    return [FieldError(pointer=pointer, code="time", detail=detail)]
 
 
 def _touches(document: dict[str, Any]) -> list[FieldError]:

@@ -49,6 +49,7 @@ class Message(Base):
     provider: Mapped[str | None]
     provider_answer: Mapped[str | None]
     decision: Mapped[dict[str, Any] | None]
+    not_after: Mapped[datetime | None]  # business time: its deadline
     possible_duplicate: Mapped[bool] = mapped_column(default=False)
     process_told_at: Mapped[datetime | None]  # of an undeliverable message
 
@@ -71,7 +72,7 @@ class Message(Base):
             name="accepted_has_a_date",
         ),
         sa.CheckConstraint(
-            "state NOT IN ('suppressed','held') OR decision IS NOT NULL",
+            "state NOT IN ('suppressed','held','cancelled') OR decision IS NOT NULL",
             name="silence_has_a_reason",
         ),
     )

@@ -5,9 +5,13 @@ customer of a simulation (a replay, the demo) has a clock of his own, so that a 
 passes in minutes with every duration and date scaled alike and still readable as a date.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from domain.payload import Payload
+
+# Ten years from the ends of the calendar, so that there is room for deadlines.
+_FIRST = datetime.min.replace(tzinfo=UTC) + timedelta(days=3650)
+_LAST = datetime.max.replace(tzinfo=UTC) - timedelta(days=3650)
 
 
 class Clock(Payload):
@@ -18,10 +22,14 @@ class Clock(Payload):
     speed: float = 1.0
 
     def business(self, machine: datetime) -> datetime:
-        """The business time at a moment of the machine's."""
+        """The business time at a moment of the machine's; it stands still where calendars end."""
         if self.machine_origin is None or self.business_origin is None:
             return machine
-        return self.business_origin + (machine - self.machine_origin) * self.speed
+        try:
+            moment = self.business_origin + (machine - self.machine_origin) * self.speed
+        except OverflowError:
+            return _LAST if machine > self.machine_origin else _FIRST
+        return min(max(moment, _FIRST), _LAST)
 
     def machine(self, business: datetime) -> datetime:
         """The machine's time at a moment of business time; the inverse of `business`."""

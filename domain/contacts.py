@@ -1,10 +1,15 @@
-"""May we write to this customer? One pure function over the facts, and its explained answer."""
+"""May we write to this customer now? One pure function over the facts, and its explained answer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
 
 from domain.messages import Channel, MessageClass, Purpose
 from domain.payload import Payload
+from domain.quiet_hours import ContactCap, QuietHours
 
 
 class ConsentState(StrEnum):
@@ -14,20 +19,29 @@ class ConsentState(StrEnum):
 
 class Outcome(StrEnum):
     SEND = "send"
-    HOLD = "hold"
+    HOLD = "hold"  # it is asked again later
     SUPPRESS = "suppress"
+    CANCEL = "cancel"  # its moment has passed
 
 
-class ContactFacts(Payload):
-    """What is known at the moment of the claim."""
+class ContactFacts(BaseModel):
+    """What is known at the moment of the claim. All moments are business time."""
 
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
     message_class: MessageClass
     purpose: Purpose
     channel: Channel
     address: str | None
+    zone: str = "UTC"  # where the customer lives, IANA
     consents: Mapping[str, ConsentState] = {}  # "<channel>/<purpose>" -> the newest statement
     suppressed_because: str | None = None  # hard bounce, complaint, STOP: everything but by phone
     open_recovery_cases: int = 0
+    quiet_hours: QuietHours | None = None  # the policy's for this channel and purpose
+    cap: ContactCap | None = None  # likewise
+    sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
+    not_after: datetime | None = None  # the message's own deadline
 
 
 class Rule(Payload):
@@ -43,60 +57,125 @@ class Decision(Payload):
     decided_by: str
     because: str
     rules: tuple[Rule, ...] = ()
+    until: datetime | None = None  # of a hold, where it is known: business time
+
+
+class _Objection(NamedTuple):
+    outcome: Outcome
+    because: str
+    until: datetime | None = None
+
+
+class _Asked(NamedTuple):
+    """A rule: what it says when it agrees, or its objection."""
+
+    name: str
+    agrees: str
+    objection: _Objection | None
 
 
 def may_send(facts: ContactFacts) -> Decision:
-    """Consult the rules in order; the first that objects decides. No I/O, no clock."""
+    """Consult the rules in order; the first that objects decides. No I/O, no clock.
+
+    A hold that would outlast the message's own deadline is none: it is cancelled at once.
+    """
     rules: list[Rule] = []
-    for name, outcome, passed, because in _consult(facts):
-        rules.append(Rule(name=name, passed=passed, because=because))
-        if not passed:
-            return Decision(outcome=outcome, decided_by=name, because=because, rules=tuple(rules))
+    for name, agrees, objection in _rules(facts):
+        because = agrees if objection is None else objection.because
+        rules.append(Rule(name=name, passed=objection is None, because=because))
+        if objection is None:
+            continue
+        outcome, because, until = objection
+        if until is not None and facts.not_after is not None and until > facts.not_after:
+            outcome, until = Outcome.CANCEL, None
+            because = f"{because}; that is after {_moment(facts.not_after)}, when it is too late"
+        return Decision(
+            outcome=outcome, decided_by=name, because=because, rules=tuple(rules), until=until
+        )
     return Decision(
         outcome=Outcome.SEND, decided_by="all", because="every rule agrees", rules=tuple(rules)
     )
 
 
-def _consult(facts: ContactFacts) -> list[tuple[str, Outcome, bool, str]]:
-    consent = facts.consents.get(f"{facts.channel}/{facts.purpose}")
-    return [
-        (
-            "address",
-            Outcome.SUPPRESS,
-            facts.address is not None,
-            f"an address for {facts.channel} is known"
-            if facts.address is not None
-            else f"no address for {facts.channel} is known",
-        ),
-        (
-            "suppression",
-            Outcome.SUPPRESS,
-            facts.suppressed_because is None,
-            facts.suppressed_because or "the address is not suppressed",
-        ),
-        ("consent", Outcome.SUPPRESS, *_consent(facts, consent)),
-        (
-            "open_recovery",
-            Outcome.HOLD,
-            facts.message_class is not MessageClass.MARKETING or not facts.open_recovery_cases,
-            f"{facts.open_recovery_cases} recovery cases are open; selling waits"
-            if facts.open_recovery_cases and facts.message_class is MessageClass.MARKETING
-            else "nothing holds it back",
-        ),
-    ]
+def _rules(facts: ContactFacts) -> Iterator[_Asked]:
+    """In the order of their weight: what forbids it for good before what only delays it."""
+    yield _Asked(
+        "address",
+        f"an address for {facts.channel} is known",
+        None
+        if facts.address is not None
+        else _Objection(Outcome.SUPPRESS, f"no address for {facts.channel} is known"),
+    )
+    yield _Asked(
+        "suppression",
+        "the address is not suppressed",
+        _Objection(Outcome.SUPPRESS, facts.suppressed_because)
+        if facts.suppressed_because is not None
+        else None,
+    )
+    yield _consent(facts)
+    yield _deadline(facts)
+    yield _open_recovery(facts)
+    yield _quiet_hours(facts)
+    yield _cap(facts)
 
 
-def _consent(facts: ContactFacts, consent: ConsentState | None) -> tuple[bool, str]:
+def _consent(facts: ContactFacts) -> _Asked:
     what = f"{facts.purpose} by {facts.channel}"
+    consent = facts.consents.get(f"{facts.channel}/{facts.purpose}")
     match facts.message_class:
         case MessageClass.TRANSACTIONAL | MessageClass.STAFF:
-            return True, "part of the contract: needs no consent"
+            return _Asked("consent", "part of the contract: needs no consent", None)
         case MessageClass.SERVICE:
             withdrawn = consent is ConsentState.WITHDRAWN
-            return (
-                not withdrawn,
-                f"{what} was objected to" if withdrawn else f"no objection to {what}",
-            )
+            objection = _Objection(Outcome.SUPPRESS, f"{what} was objected to")
+            return _Asked("consent", f"no objection to {what}", objection if withdrawn else None)
         case MessageClass.MARKETING:
             granted = consent is ConsentState.GRANTED
-            return granted, f"consent to {what}" if granted else f"no consent to {what}"
+            objection = _Objection(Outcome.SUPPRESS, f"no consent to {what}")
+            return _Asked("consent", f"consent to {what}", None if granted else objection)
+
+
+def _deadline(facts: ContactFacts) -> _Asked:
+    if facts.not_after is None:
+        return _Asked("deadline", "it has no deadline", None)
+    late = f"it made sense until {_moment(facts.not_after)}, and that has passed"
+    return _Asked(
+        "deadline",
+        f"it makes sense until {_moment(facts.not_after)}",
+        _Objection(Outcome.CANCEL, late) if facts.at > facts.not_after else None,
+    )
+
+
+def _open_recovery(facts: ContactFacts) -> _Asked:
+    selling = facts.message_class is MessageClass.MARKETING
+    if not selling or not facts.open_recovery_cases:
+        return _Asked("open_recovery", "nothing holds it back", None)
+    waits = f"{facts.open_recovery_cases} recovery cases are open; selling waits"
+    return _Asked("open_recovery", "", _Objection(Outcome.HOLD, waits))
+
+
+def _quiet_hours(facts: ContactFacts) -> _Asked:
+    if facts.quiet_hours is None:
+        what = f"{facts.purpose} by {facts.channel}"
+        return _Asked("quiet_hours", f"{what} keeps no quiet hours", None)
+    over_at = facts.quiet_hours.over_at(facts.at, facts.zone)
+    if over_at is None:
+        return _Asked("quiet_hours", f"it is day in {facts.zone}", None)
+    quiet = f"quiet hours in {facts.zone}; it goes at {_moment(over_at)}"
+    return _Asked("quiet_hours", "", _Objection(Outcome.HOLD, quiet, over_at))
+
+
+def _cap(facts: ContactFacts) -> _Asked:
+    if facts.cap is None:
+        return _Asked("cap", f"no limit on {facts.purpose} by {facts.channel}", None)
+    limit = f"{facts.cap.at_most} of {facts.purpose} by {facts.channel} in {facts.cap.within}"
+    free_at = facts.cap.free_at(facts.at, facts.sent)
+    if free_at is None:
+        return _Asked("cap", f"below the limit of {limit}", None)
+    full = f"the limit of {limit} is reached; it goes at {_moment(free_at)}"
+    return _Asked("cap", "", _Objection(Outcome.HOLD, full, free_at))
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M} UTC"

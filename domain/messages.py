@@ -1,6 +1,6 @@
 """The messages: what each is for, in which languages it exists, what its wording may use."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 from uuid import UUID
@@ -155,6 +155,7 @@ class MessageRequest(Payload):
     context: dict[str, str] = {}
     channel: Channel = Channel.EMAIL
     text_id: UUID | None = None  # what a member of staff wrote, stored in PostgreSQL
+    not_after: datetime | None = None  # business time from which on it would make no sense
 
 
 def message_key(workflow_id: str, template: str, occurrence: str) -> str:
@@ -180,6 +181,7 @@ class DispatchCounts(Payload):
     failed: int = 0
     unknown: int = 0
     recovered: int = 0  # left behind by a dispatcher that died, and settled by evidence or by class
+    cancelled: int = 0  # their moment had passed
 
     def plus(self, other: "DispatchCounts") -> "DispatchCounts":
         mine, theirs = self.model_dump(), other.model_dump()

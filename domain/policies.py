@@ -1,17 +1,20 @@
 """The policies: every duration, count and limit of the processes, versioned and published by staff.
 
-A process takes the policy in force at its start and keeps it to its end. Durations are business
-time; ISO 8601 in JSON.
+A process takes the policy in force at its start and keeps it to its end; the contact policy is read
+anew for each message. Durations are business time; ISO 8601 in JSON.
 """
 
-from datetime import timedelta
+import re
+from datetime import time, timedelta
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from domain.clock import REAL_TIME, Clock
+from domain.messages import Channel, Purpose
 from domain.payload import Payload
+from domain.quiet_hours import ContactCap, QuietHours
 
 
 class PolicyKind(StrEnum):
@@ -20,6 +23,7 @@ class PolicyKind(StrEnum):
     SUPPORT = "support"
     FOLLOW_UP = "follow_up"
     RETENTION = "retention"
+    CONTACT = "contact"
 
 
 class Priority(StrEnum):
@@ -142,7 +146,56 @@ class RetentionPolicy(_Policy):
     win_back_after: timedelta = _duration(timedelta(days=90), "after a customer was lost")
 
 
-Policy = MarketingPolicy | DeliveryPolicy | SupportPolicy | FollowUpPolicy | RetentionPolicy
+_CONTACT = re.compile(f"({'|'.join(Channel)})/({'|'.join(Purpose)})")
+
+
+def _known_contacts(named: tuple[str, ...]) -> tuple[str, ...]:
+    for name in named:
+        if not _CONTACT.fullmatch(name):
+            raise ValueError(f"{name!r}: write <channel>/<purpose>, such as sms/marketing")
+    return named
+
+
+_Contacts = Annotated[tuple[str, ...], AfterValidator(_known_contacts)]
+
+
+class ContactPolicy(_Policy):
+    """When and how often customers are written to. A contact is "<channel>/<purpose>"."""
+
+    quiet: _Contacts = Field(
+        tuple(f"sms/{purpose}" for purpose in Purpose),
+        max_length=20,
+        description="contacts that keep the quiet hours, such as sms/marketing",
+    )
+    quiet_from: time = Field(time(21), description="where the customer lives")
+    quiet_until: time = Field(time(8), description="likewise; the same as quiet_from: none")
+    capped: _Contacts = Field(
+        ("email/marketing", "sms/marketing"),
+        max_length=20,
+        description="contacts that are limited, each for itself, over all processes",
+    )
+    at_most: int = Field(4, ge=1, le=1000, description="messages of a capped contact")
+    within: timedelta = _duration(timedelta(days=7), "the limit counts the messages within")
+
+    def quiet_hours(self, channel: Channel, purpose: Purpose) -> QuietHours | None:
+        if f"{channel}/{purpose}" not in self.quiet or self.quiet_from == self.quiet_until:
+            return None
+        return QuietHours(begins=self.quiet_from, ends=self.quiet_until)
+
+    def cap(self, channel: Channel, purpose: Purpose) -> ContactCap | None:
+        if f"{channel}/{purpose}" not in self.capped:
+            return None
+        return ContactCap(at_most=self.at_most, within=self.within)
+
+
+Policy = (
+    MarketingPolicy
+    | DeliveryPolicy
+    | SupportPolicy
+    | FollowUpPolicy
+    | RetentionPolicy
+    | ContactPolicy
+)
 
 POLICIES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.MARKETING: MarketingPolicy,
@@ -150,6 +203,7 @@ POLICIES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.SUPPORT: SupportPolicy,
     PolicyKind.FOLLOW_UP: FollowUpPolicy,
     PolicyKind.RETENTION: RetentionPolicy,
+    PolicyKind.CONTACT: ContactPolicy,
 }
 
 

@@ -32,6 +32,7 @@ def _in_words(dispatch: DispatchInput) -> str:
     so_far = dispatch.so_far
     return (
         f"Accepted by providers: {so_far.accepted}. Not sent, as nobody may: {so_far.suppressed}."
-        f" Held back: {so_far.held}. To be tried again: {so_far.retried}. Failed: {so_far.failed}."
+        f" Held back: {so_far.held}. Too late: {so_far.cancelled}."
+        f" To be tried again: {so_far.retried}. Failed: {so_far.failed}."
         f" Left behind and settled: {so_far.recovered}. Unknown: {so_far.unknown}."
     )

@@ -17,7 +17,7 @@ from temporalio.testing import ActivityEnvironment
 from activities.message_claims import DispatchRules
 from activities.messages import MessageActivities
 from database.base import Sessions, connect
-from database.customers import Consent, ContactPoint, Customer
+from database.customers import Consent, ContactPoint, Customer, Simulation
 from database.inbox import Inbox
 from database.messages import Message
 from domain.contacts import ConsentState
@@ -90,6 +90,20 @@ async def running(activities: MessageActivities) -> AsyncGenerator[asyncio.Task[
         await asyncio.wait([task])
         for provider in activities.providers.values():
             await provider.close()
+
+
+async def simulate(sessions: Sessions, begins_at: datetime, speed: float = 1.0) -> Simulation:
+    """A clock that shows `begins_at` now."""
+    simulation = Simulation(
+        id=uuid4(),
+        name="test",
+        machine_origin=datetime.now(UTC),
+        business_origin=begins_at,
+        speed=speed,
+    )
+    async with sessions.begin() as session:
+        session.add(simulation)
+    return simulation
 
 
 async def queue(

@@ -23,7 +23,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from activities.messages import MessageActivities
 from database.base import Sessions
-from database.customers import Customer, Simulation, Suppression
+from database.customers import Customer, Suppression
 from database.messages import Message
 from database.support import Case, StaffText
 from domain.contacts import ConsentState
@@ -36,30 +36,15 @@ from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
     consent_of,
-    dispatcher,
     messages,
     queue,
     run_until_killed,
     running,
+    simulate,
     until,
     until_settled,
 )
-from tests.messaging.post_office import Fault, PostOffice, free_port
-
-
-@pytest.fixture
-async def post_office(tmp_path: Path) -> AsyncGenerator[PostOffice]:
-    office = PostOffice(tmp_path / "inbox.sqlite", free_port())
-    await office.open()
-    yield office
-    await office.close()
-
-
-@pytest.fixture
-def activities(
-    sessions: Sessions, temporal: WorkflowEnvironment, post_office: PostOffice
-) -> MessageActivities:
-    return dispatcher(sessions, temporal.client, post_office.port, post_office.path)
+from tests.messaging.post_office import Fault, PostOffice
 
 
 async def each_arrived_once(office: PostOffice, sessions: Sessions) -> None:
@@ -74,13 +59,7 @@ async def each_arrived_once(office: PostOffice, sessions: Sessions) -> None:
 async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
-    now = datetime.now(UTC)
-    in_2017 = datetime(2017, 6, 1, tzinfo=UTC)
-    simulation = Simulation(
-        id=uuid4(), name="replay", machine_origin=now, business_origin=in_2017, speed=86_400
-    )
-    async with sessions.begin() as session:
-        session.add(simulation)
+    simulation = await simulate(sessions, datetime(2017, 6, 1, tzinfo=UTC), speed=86_400)
     await queue(sessions, locale="pt-BR", simulation_id=simulation.id)
     async with running(activities):
         [message] = await until_settled(sessions)
@@ -93,7 +72,8 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.html is not None
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
-        *("address", "suppression", "consent", "open_recovery")
+        *("address", "suppression", "consent", "deadline"),
+        *("open_recovery", "quiet_hours", "cap"),
     ]
     [mail] = await post_office.inbox.mails()
     assert (mail.effect, mail.message_id) == (str(message.id), message.message_id)
@@ -157,7 +137,14 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
 async def test_a_text_message_goes_the_same_way(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
-    await queue(sessions, Template.ORDER_LATE, channel=Channel.SMS, address="+551198765432{}")
+    noon = await simulate(sessions, datetime(2026, 3, 2, 15, tzinfo=UTC))
+    await queue(
+        sessions,
+        Template.ORDER_LATE,
+        channel=Channel.SMS,
+        address="+551198765432{}",
+        simulation_id=noon.id,
+    )
     async with running(activities):
         [message] = await until_settled(sessions)
     assert (message.state, message.provider) == (MessageState.ACCEPTED, "local_sms")

@@ -109,6 +109,13 @@ async def test_every_policy_can_be_read_changed_and_published(api: httpx2.AsyncC
         ("marketing", {"touches": []}, "/document/touches"),
         ("follow_up", {"scale": "smileys"}, "/document/scale"),
         ("retention", {"rhythm_factor": 1}, "/document/rhythm_factor"),
+        ("contact", {"quiet": ["sms"]}, "/document/quiet"),
+        ("contact", {"capped": ["fax/orders"]}, "/document/capped"),
+        ("contact", {"quiet_from": "9pm"}, "/document/quiet_from"),
+        ("contact", {"quiet_from": 0}, "/document/quiet_from"),
+        ("contact", {"quiet_until": "24:00"}, "/document/quiet_until"),
+        ("contact", {"at_most": 0}, "/document/at_most"),
+        ("contact", {"within": "PT0S"}, "/document/within"),
     ],
 )
 async def test_a_policy_that_cannot_be_is_refused(

@@ -34,6 +34,17 @@ def test_the_origins_coincide(clock: Clock) -> None:
     assert clock.business(clock.machine_origin) == clock.business_origin
 
 
+def test_a_clock_that_ran_past_the_calendar_stands_still_there() -> None:
+    origin = datetime(2026, 1, 1, tzinfo=UTC)
+    clock = Clock(machine_origin=origin, business_origin=origin, speed=10_000_000)
+    for away in (timedelta(hours=7), timedelta(days=1), timedelta(days=365)):
+        assert clock.business(origin + away) == clock.business(origin + timedelta(days=400))
+        assert (
+            clock.business(origin - away) < clock.business(origin) < clock.business(origin + away)
+        )
+    assert clock.business(origin + timedelta(days=1)).year == 9990
+
+
 @given(MOMENTS)
 def test_a_real_customer_lives_by_the_time_of_the_machine(moment: datetime) -> None:
     assert REAL_TIME.business(moment) == REAL_TIME.machine(moment) == moment

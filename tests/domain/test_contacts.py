@@ -1,13 +1,23 @@
 """May we write to this customer? An objection always wins, and every answer explains itself."""
 
+from datetime import UTC, datetime, time, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.contacts import ConsentState, ContactFacts, Outcome, may_send
 from domain.messages import Channel, MessageClass, Purpose
+from domain.quiet_hours import ContactCap, QuietHours
 
+MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 9), timezones=st.just(UTC))  # noqa: DTZ001 made aware by `timezones`
 FACTS = st.builds(
     ContactFacts,
+    at=MOMENTS,
+    zone=st.sampled_from(["UTC", "America/Sao_Paulo"]),
+    quiet_hours=st.none() | st.just(QuietHours(begins=time(21), ends=time(8))),
+    cap=st.none() | st.just(ContactCap(at_most=2, within=timedelta(days=7))),
+    sent=st.lists(MOMENTS, max_size=4).map(tuple),
+    not_after=st.none() | MOMENTS,
     message_class=st.sampled_from(MessageClass),
     purpose=st.sampled_from(Purpose),
     channel=st.sampled_from(Channel),
@@ -56,7 +66,7 @@ def test_nothing_goes_to_an_address_that_is_unknown_or_suppressed(facts: Contact
 def test_the_contract_needs_no_consent(facts: ContactFacts) -> None:
     reachable = facts.address is not None and facts.suppressed_because is None
     if facts.message_class is MessageClass.TRANSACTIONAL and reachable:
-        assert may_send(facts).outcome is Outcome.SEND
+        assert may_send(facts).outcome is not Outcome.SUPPRESS
 
 
 @given(FACTS)
@@ -75,7 +85,34 @@ def test_every_answer_explains_itself(facts: ContactFacts) -> None:
 
 @given(FACTS)
 def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
-    """What is held may go once the recovery is over; what is suppressed never may."""
-    if may_send(facts).outcome is Outcome.HOLD:
-        later = facts.model_copy(update={"open_recovery_cases": 0})
-        assert may_send(later).outcome is Outcome.SEND
+    """What is held goes once the recovery is over and its hours and its turn have come."""
+    for _ in range(4):
+        decision = may_send(facts)
+        if decision.outcome is not Outcome.HOLD:
+            break
+        if decision.until is None:
+            facts = facts.model_copy(update={"open_recovery_cases": 0})
+        else:
+            assert decision.until > facts.at
+            facts = facts.model_copy(update={"at": decision.until})
+    assert decision.outcome in (Outcome.SEND, Outcome.SUPPRESS, Outcome.CANCEL)
+    if facts.not_after is None:
+        assert decision.outcome is not Outcome.CANCEL
+
+
+@given(FACTS)
+def test_nothing_goes_after_its_deadline_and_nothing_waits_for_that(facts: ContactFacts) -> None:
+    decision = may_send(facts)
+    if facts.not_after is not None and facts.at > facts.not_after:
+        assert decision.outcome in (Outcome.CANCEL, Outcome.SUPPRESS)
+    if facts.not_after is not None and decision.until is not None:
+        assert decision.until <= facts.not_after
+
+
+@given(FACTS)
+def test_nothing_goes_in_quiet_hours_or_above_the_limit(facts: ContactFacts) -> None:
+    if may_send(facts).outcome is Outcome.SEND:
+        if facts.quiet_hours is not None:
+            assert facts.quiet_hours.over_at(facts.at, facts.zone) is None
+        if facts.cap is not None:
+            assert facts.cap.free_at(facts.at, facts.sent) is None

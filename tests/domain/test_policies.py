@@ -1,7 +1,7 @@
 """Policies: every duration, count and limit, as JSON that a person can write."""
 
 import re
-from datetime import timedelta
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from domain.policies import POLICIES, PolicyKind
+from domain.messages import Channel, Purpose
+from domain.policies import POLICIES, ContactPolicy, PolicyKind
+from domain.quiet_hours import ContactCap, QuietHours
 
 KINDS = st.sampled_from(PolicyKind)
 ISO_DURATION = re.compile(r"^P(\d+Y)?(\d+D)?(T(\d+H)?(\d+M)?([\d.]+S)?)?$")
@@ -49,6 +51,23 @@ def test_a_duration_that_cannot_be_is_refused(kind: PolicyKind, bad: str) -> Non
     for name in durations(POLICIES[kind]().model_dump(mode="json")):
         with pytest.raises(ValidationError):
             POLICIES[kind].model_validate({name: bad})
+
+
+def test_quiet_hours_and_limits_are_of_the_contacts_that_are_named() -> None:
+    policy = ContactPolicy(quiet=("sms/marketing",), capped=("email/marketing",), at_most=3)
+    night = QuietHours(begins=policy.quiet_from, ends=policy.quiet_until)
+    assert policy.quiet_hours(Channel.SMS, Purpose.MARKETING) == night
+    assert policy.quiet_hours(Channel.SMS, Purpose.ORDERS) is None
+    assert policy.quiet_hours(Channel.EMAIL, Purpose.MARKETING) is None
+    assert policy.cap(Channel.EMAIL, Purpose.MARKETING) == ContactCap(
+        at_most=3, within=policy.within
+    )
+    assert policy.cap(Channel.SMS, Purpose.MARKETING) is None
+
+
+def test_hours_that_end_when_they_begin_are_none() -> None:
+    policy = ContactPolicy(quiet_from=time(8), quiet_until=time(8))
+    assert policy.quiet_hours(Channel.SMS, Purpose.MARKETING) is None
 
 
 @pytest.mark.parametrize("kind", PolicyKind)

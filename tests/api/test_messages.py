@@ -1,0 +1,172 @@
+"""Every message, and every silence, is explained."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+
+from database.base import Sessions
+from database.messages import Message
+from domain.contacts import ConsentState, ContactFacts, may_send
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.quiet_hours import ContactCap, QuietHours
+from tests.api.conftest import Json, assert_problem
+
+AT = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
+GRANTED = {"email/marketing": ConsentState.GRANTED}
+
+
+def facts(**known: Any) -> ContactFacts:
+    return ContactFacts(
+        at=AT,
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="ada@example.com",
+        **known,
+    )
+
+
+async def explained(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID, state: MessageState, **row: Any
+) -> Json:
+    """What is said about a message in this state."""
+    message_id = uuid4()
+    async with sessions.begin() as session:
+        session.add(
+            Message(
+                id=message_id,
+                key=str(message_id),
+                customer_id=customer,
+                workflow_id=f"marketing/{customer}/1",
+                step="touch/1",
+                template=Template.MARKETING_WELCOME,
+                message_class=MessageClass.MARKETING,
+                purpose=Purpose.MARKETING,
+                channel=Channel.EMAIL,
+                context={},
+                asked_at=AT,
+                state=state,
+                **row,
+            )
+        )
+    answer = await api.get(f"/api/v1/messages/{message_id}/explanation")
+    assert answer.status_code == 200, answer.text
+    explanation: Json = answer.json()
+    assert explanation["state"] == state
+    assert explanation["asked"]["workflow_id"] == f"marketing/{customer}/1"
+    assert explanation["asked"]["step"] == "touch/1"
+    return explanation
+
+
+@pytest.mark.parametrize(
+    ("state", "known", "decided_by", "words"),
+    [
+        (MessageState.SUPPRESSED, {}, "consent", "Not sent: no consent to marketing by email."),
+        (
+            MessageState.HELD,
+            {"consents": GRANTED, "quiet_hours": QuietHours(begins=AT.time(), ends=AT.time())},
+            "quiet_hours",
+            "Held back for now: quiet hours in UTC; it goes at 2026-03-03 02:30 UTC.",
+        ),
+        (
+            MessageState.HELD,
+            {
+                "consents": GRANTED,
+                "cap": ContactCap.model_validate({"at_most": 1, "within": "P1D"}),
+                "sent": (AT,),
+            },
+            "cap",
+            "Held back for now: the limit of 1 of marketing by email in 1 day, 0:00:00 is reached;"
+            " it goes at 2026-03-03 02:30 UTC.",
+        ),
+        (
+            MessageState.CANCELLED,
+            {"consents": GRANTED, "not_after": datetime(2026, 3, 1, tzinfo=UTC)},
+            "deadline",
+            "Not sent: it made sense until 2026-03-01 00:00 UTC, and that has passed.",
+        ),
+    ],
+)
+async def test_a_silence_names_the_rule_that_decided(
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    customer: UUID,
+    state: MessageState,
+    known: dict[str, Any],
+    decided_by: str,
+    words: str,
+) -> None:
+    decision = may_send(facts(**known))
+    said = await explained(
+        api,
+        sessions,
+        customer,
+        state,
+        decision=decision.model_dump(mode="json"),
+        not_after=known.get("not_after"),
+    )
+    assert (said["words"], said["decided_by"]) == (words, decided_by)
+    assert [rule["name"] for rule in said["rules"] if not rule["passed"]] == [decided_by]
+    assert (said["held_until"] is not None) is (state is MessageState.HELD)
+    assert (said["asked"]["not_after"] is not None) is (state is MessageState.CANCELLED)
+    assert said["provider"] == {
+        "name": None,
+        "attempts": 0,
+        "answer": None,
+        "accepted_at": None,
+        "possible_duplicate": False,
+    }
+
+
+async def test_a_message_that_was_sent_says_what_the_provider_answered(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    said = await explained(
+        api,
+        sessions,
+        customer,
+        MessageState.ACCEPTED,
+        decision=may_send(facts(consents=GRANTED)).model_dump(mode="json"),
+        provider="smtp",
+        provider_answer="250 2.0.0 kept",
+        accepted_at=AT,
+        attempts=2,
+    )
+    assert said["words"] == "Sent: the provider took it at 2026-03-02 02:30 UTC."
+    assert said["decided_by"] == "all"
+    assert all(rule["passed"] for rule in said["rules"])
+    assert said["provider"]["name"] == "smtp"
+    assert (said["provider"]["answer"], said["provider"]["attempts"]) == ("250 2.0.0 kept", 2)
+
+
+async def test_a_decision_of_before_there_were_limits_is_still_read(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    old = {
+        "outcome": "suppress",
+        "decided_by": "consent",
+        "because": "no consent to marketing by email",
+        "rules": [{"name": "consent", "passed": False, "because": "no consent"}],
+    }
+    said = await explained(api, sessions, customer, MessageState.SUPPRESSED, decision=old)
+    assert (said["decided_by"], said["held_until"]) == ("consent", None)
+
+
+async def test_a_message_that_is_not_decided_yet_waits(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    said = await explained(api, sessions, customer, MessageState.QUEUED)
+    assert said["words"].startswith("Not sent yet")
+    assert (said["decided_by"], said["rules"]) == (None, [])
+
+
+async def test_of_a_message_that_does_not_exist_nothing_is_explained(
+    api: httpx2.AsyncClient,
+) -> None:
+    answer = await api.get(f"/api/v1/messages/{uuid4()}/explanation")
+    assert_problem(answer, 404, "not_found")
+    answer = await api.get("/api/v1/messages/nothing/explanation")
+    assert_problem(answer, 422, "invalid_request")
