@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://…; set it to use an existing server"
     )
-    database_pool_size: int = Field(20, ge=1)
+    database_pool_size: int = Field(20, ge=2)
 
     temporal_address: str = Field("", description="host:port; set it to use an existing server")
     temporal_namespace: str = "default"

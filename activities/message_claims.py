@@ -1,5 +1,6 @@
 """What is decided about each due message, and what is sent: consent, suppression, wording."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ _STAFF = Reader(
     sent={},
 )
 _SHORTEST_HOLD = 2.0  # seconds of machine time, also for a clock that runs very fast
+_LONGEST_HOLD = timedelta(days=1)  # of machine time: what it was based on may change
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class DispatchRules:
         doublings = min(max(attempts - 1, 0), 20)
         return min(self.first_retry * (1 << doublings), self.longest_retry).total_seconds()
 
-    def gives_up(self, queued_at: datetime) -> bool:
-        return datetime.now(UTC) - queued_at > self.give_up_after
+    def gives_up(self, due_since: datetime) -> bool:
+        return datetime.now(UTC) - due_since > self.give_up_after
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Claim:
     channel: Channel
     message_class: MessageClass
     attempts: int
-    queued_at: datetime
+    due_since: datetime
     clock: Clock
     outgoing: OutgoingMessage
     claimed_at: float  # monotonic
@@ -85,7 +88,19 @@ class ClaimWriter:
     still_ours: Callable[[UUID], bool]
 
     def decide(self, due: Any, facts: Facts, token: str) -> Decided:
-        """One message: suppressed, held, or rendered and claimed under `token`."""
+        """One message: suppressed, cancelled, held, or rendered and claimed under `token`.
+
+        Whatever is wrong with one message holds up no other.
+        """
+        try:
+            return self._decide(due, facts, token)
+        except NotRendered as problem:
+            return self._unfit(due, f"not rendered: {problem}")
+        except Exception as problem:
+            log.exception("message %s could not be decided about", due.id)
+            return self._unfit(due, f"not decided: {type(problem).__name__}")
+
+    def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
         address, locale = self._address(due, facts)
         decision = _decision(due, facts, reader, address)
@@ -94,13 +109,9 @@ class ClaimWriter:
         if decision.outcome is Outcome.CANCEL:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
-            wait = self._hold(decision, reader.clock)
-            return _unsent(due, decision, MessageState.HELD, delay=wait)
+            return self._held(due, decision, reader.clock)
         locale = locale or reader.locale
-        try:
-            outgoing = self._write(due, facts, reader, address, locale)
-        except NotRendered as problem:
-            return self._unrendered(due, decision, problem)
+        outgoing = self._write(due, facts, reader, address, locale)
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
@@ -112,26 +123,29 @@ class ClaimWriter:
             "text": outgoing.text,
             "html": outgoing.html,
         }
-        reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
+        if due.customer_id is not None:
+            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
             channel=due.channel,
             message_class=due.message_class,
             attempts=due.attempts + 1,
-            queued_at=due.queued_at,
+            due_since=due.due_since,
             clock=reader.clock,
             outgoing=outgoing,
             claimed_at=time.monotonic(),
         )
         return Decided(row, MessageState.SENDING, claim)
 
-    def _hold(self, decision: Decision, clock: Clock) -> float:
-        """Seconds until the message is looked at again: when it may go, where that is known."""
-        wait = self.rules.hold.total_seconds() / clock.speed
-        if decision.until is not None:
-            wait = (clock.machine(decision.until) - datetime.now(UTC)).total_seconds()
-        return max(wait, _SHORTEST_HOLD)
+    def _held(self, due: Any, decision: Decision, clock: Clock) -> Decided:
+        """Looked at again when it may go, where that is known."""
+        row = _row(due, decision, MessageState.HELD)
+        if decision.until is None:
+            wait = max(self.rules.hold.total_seconds() / clock.speed, _SHORTEST_HOLD)
+            return Decided({**row, "delay": wait}, MessageState.HELD)
+        not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
+        return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)
 
     def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
         if due.customer_id is None:
@@ -166,16 +180,16 @@ class ClaimWriter:
             still_ours=lambda: self.still_ours(message_id),
         )
 
-    def _unrendered(self, due: Any, decision: Decision, problem: NotRendered) -> Decided:
+    def _unfit(self, due: Any, why: str) -> Decided:
         """A fault of ours: it waits for the mended template as it would for a provider."""
-        if self.rules.gives_up(due.queued_at):
-            row = _row(due, decision, MessageState.FAILED)
-            return Decided({**row, "answer": str(problem)}, MessageState.FAILED)
+        if self.rules.gives_up(due.due_since):
+            row = _row(due, None, MessageState.FAILED)
+            return Decided({**row, "answer": why}, MessageState.FAILED)
         row = {
-            **_row(due, decision, MessageState.QUEUED),
+            **_row(due, None, MessageState.QUEUED),
             "attempts": due.attempts + 1,
             "delay": self.rules.retry_delay(due.attempts + 1),
-            "answer": f"not rendered: {problem}",
+            "answer": why,
         }
         return Decided(row, MessageState.QUEUED)
 
@@ -199,6 +213,7 @@ def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> De
             cap=policy.cap(due.channel, due.purpose) if of_customer else None,
             sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
             not_after=due.not_after,
+            process_ended=due.workflow_id in facts.ended,
         )
     )
 
@@ -207,17 +222,27 @@ def _now(reader: Reader) -> datetime:
     return reader.clock.business(datetime.now(UTC))
 
 
-def _unsent(due: Any, decision: Decision, state: MessageState, delay: float = 0.0) -> Decided:
-    return Decided({**_row(due, decision, state), "delay": delay}, state)
+def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
+    return Decided(_row(due, decision, state), state)
 
 
-def _row(due: Any, decision: Decision, state: MessageState) -> dict[str, Any]:
+def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("token", "address", "locale", "message_id", "subject", "text", "html", "answer")
+    nothing = (
+        "not_before",
+        "token",
+        "address",
+        "locale",
+        "message_id",
+        "subject",
+        "text",
+        "html",
+        "answer",
+    )
     return {
         "id": str(due.id),
         "state": state,
-        "decision": decision.model_dump(mode="json"),
+        "decision": decision.model_dump(mode="json") if decision else None,
         "delay": 0.0,
         "attempts": due.attempts,
         **dict.fromkeys(nothing),

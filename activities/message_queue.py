@@ -5,7 +5,7 @@ and carries a token; a late write with another token is refused. `sending` witho
 that nobody holds it and its outcome is unknown.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
@@ -26,6 +26,7 @@ from database.customers import (
     clock_in,
 )
 from database.messages import Message
+from database.processes import ProcessRow
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
@@ -61,7 +62,7 @@ _DUE = (
             getattr(_messages.c, name)
             for name in (
                 *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
-                *("context", "text_id", "attempts", "queued_at", "not_after"),
+                *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
             )
         )
     )
@@ -92,6 +93,7 @@ _decided = _given(
     state=sa.Text,
     decision=JSONB,
     delay=sa.Float,
+    not_before=sa.DateTime(timezone=True),
     token=sa.Text,
     attempts=sa.Integer,
     address=sa.Text,
@@ -102,13 +104,15 @@ _decided = _given(
     html=sa.Text,
     answer=sa.Text,
 )
+_next_look = sa.func.coalesce(_decided.c.not_before, _after(_decided.c.delay))
 _DECIDE = (
     sa.update(_messages)
     .where(_messages.c.id == _decided.c.id)
     .values(
         state=_decided.c.state,
         decision=_decided.c.decision,
-        not_before=_after(_decided.c.delay),
+        not_before=_next_look,
+        due_since=sa.case((_decided.c.state == "held", _next_look), else_=_messages.c.due_since),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
         attempts=_decided.c.attempts,
@@ -118,7 +122,7 @@ _DECIDE = (
         subject=_decided.c.subject,
         text=_decided.c.text,
         html=_decided.c.html,
-        provider_answer=_decided.c.answer,
+        provider_answer=sa.func.coalesce(_decided.c.answer, _messages.c.provider_answer),
     )
 )
 
@@ -198,8 +202,8 @@ class Reader:
     clock: Clock
     consents: Mapping[str, ConsentState]
     open_recovery_cases: int
-    # Business time of what went to him on the contacts ("<channel>/<purpose>") that are capped;
-    # a claim adds its own, so that the next message of the batch knows of it.
+    # When he was written to, by contact ("<channel>/<purpose>"), for those that are capped. A claim
+    # adds its own, so that the next message of the batch knows of it.
     sent: dict[str, list[datetime]]
 
 
@@ -211,6 +215,7 @@ class Facts:
     addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
     suppressed: Mapping[tuple[Channel, str], str]
     policy: ContactPolicy
+    ended: Set[str]  # of the processes that have a series of messages, those that are over
     texts: Mapping[UUID, str] = field(default_factory=dict)
 
 
@@ -249,7 +254,8 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
     clocks = {row.id: clock_in(row) for row in customers}
     capped = {row.customer_id for row in due if policy.cap(row.channel, row.purpose)} & set(clocks)
-    sent = await _sent(session, list(capped), clocks) if capped else {}
+    sent = await _sent(session, list(capped), clocks, policy) if capped else {}
+    series = [row.workflow_id for row in due if row.not_after is not None]
     wanted = [address for address, _ in addresses.values()]
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
     text_ids = [row.text_id for row in due if row.text_id is not None]
@@ -270,6 +276,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
         addresses=addresses,
         suppressed=await _suppressed(session, wanted) if wanted else {},
         policy=policy,
+        ended=await _ended(session, series) if series else set(),
         texts=await _texts(session, text_ids) if text_ids else {},
     )
 
@@ -471,6 +478,9 @@ _SENT = sa.select(
     *(_messages.c[name] for name in ("customer_id", "channel", "purpose", "told_at", "claimed_at"))
 ).where(
     _messages.c.customer_id == _ids,
+    sa.func.concat(_messages.c.channel, "/", _messages.c.purpose)
+    == sa.any_(sa.bindparam("contacts", type_=sa.ARRAY(sa.Text))),
+    sa.or_(_messages.c.told_at.is_(None), _messages.c.told_at > sa.bindparam("after")),
     _messages.c.state.in_(
         [
             *(MessageState.SENDING, MessageState.ACCEPTED, MessageState.DELIVERED),
@@ -520,16 +530,27 @@ async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> 
 
 
 async def _sent(
-    session: AsyncSession, ids: list[UUID], clocks: Mapping[UUID, Clock]
+    session: AsyncSession, ids: list[UUID], clocks: Mapping[UUID, Clock], policy: ContactPolicy
 ) -> dict[UUID, dict[str, list[datetime]]]:
     """When the customers were written to; what is on its way, or may have arrived, counts too."""
     sent: dict[UUID, dict[str, list[datetime]]] = {}
     now = datetime.now(UTC)
-    for row in await session.execute(_SENT, {"ids": ids}):
+    earliest = min(clocks[one].business(now) for one in ids)
+    about = {"ids": ids, "contacts": list(policy.capped), "after": earliest - policy.within}
+    for row in await session.execute(_SENT, about):
         moment = row.told_at or clocks[row.customer_id].business(row.claimed_at or now)
         contacts = sent.setdefault(row.customer_id, {})
         contacts.setdefault(f"{row.channel}/{row.purpose}", []).append(moment)
     return sent
+
+
+async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[str]:
+    found = await session.scalars(
+        sa.select(ProcessRow.workflow_id).where(
+            ProcessRow.workflow_id.in_(workflow_ids), ProcessRow.ended_at.is_not(None)
+        )
+    )
+    return set(found)
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

@@ -241,7 +241,7 @@ class _Round:
             case Outcome.UNKNOWN:
                 return written.unknown(self._rules.grace)
             case Outcome.TRANSIENT:
-                if self._rules.gives_up(claim.queued_at):
+                if self._rules.gives_up(claim.due_since):
                     return written.failed(bad_address=False)
                 if answer.nobody:
                     return written.again(line.pause, uncounted=1)

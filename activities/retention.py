@@ -70,7 +70,10 @@ class RetentionActivities:
     async def record_win_back(self, step: RetentionStep) -> None:
         async with self.sessions.begin() as session:
             if await begin_step(session, step, "win_back"):
-                await queue_message(session, step, MessageRequest(template=Template.WIN_BACK))
+                request = MessageRequest(
+                    template=Template.WIN_BACK, not_after=step.standing.next_timer_at
+                )
+                await queue_message(session, step, request)
 
     @activity.defn
     async def record_retention_ended(self, step: RetentionEndStep) -> None:

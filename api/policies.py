@@ -13,8 +13,9 @@ from api.deps import Session
 from api.errors import Code, FieldError, Problem, field_errors
 from api.fields import Body, Prose, StaffId, example
 from api.routing import ApiRoute
+from database.messages import Message
 from database.policies import PolicyVersion
-from domain.messages import MESSAGES, MessageClass, Template
+from domain.messages import MESSAGES, MessageClass, MessageState, Template
 from domain.policies import POLICIES, PolicyKind, Priority
 
 router = APIRouter(prefix="/policies", tags=["policies"], route_class=ApiRoute)
@@ -120,6 +121,9 @@ async def publish_policy(
     )
     if published is None:
         raise Problem(Code.CONFLICT, "somebody else published a version at the same moment")
+    if kind is PolicyKind.CONTACT:  # what waits by the old rules is asked again by the new ones
+        held = sa.update(Message).where(Message.state == MessageState.HELD)
+        await session.execute(held.values(not_before=sa.func.now()))
     response.headers["Location"] = f"/api/v1/policies/{kind}"
     return _view(published)
 

@@ -35,6 +35,7 @@ class Message(Base):
     asked_at: Mapped[datetime]  # business time of the step that asked for it
     queued_at: Mapped[datetime] = written_now()
     not_before: Mapped[datetime] = written_now()  # machine time: of the next try
+    due_since: Mapped[datetime] = written_now()  # machine time: queued, or the end of its last hold
     attempts: Mapped[int] = mapped_column(default=0)
     claimed_by: Mapped[str | None]  # the dispatcher's token
     claimed_at: Mapped[datetime | None]

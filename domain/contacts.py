@@ -1,7 +1,7 @@
 """May we write to this customer now? One pure function over the facts, and its explained answer."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -42,6 +42,7 @@ class ContactFacts(BaseModel):
     cap: ContactCap | None = None  # likewise
     sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
     not_after: datetime | None = None  # the message's own deadline
+    process_ended: bool = False  # the process whose series it belongs to
 
 
 class Rule(Payload):
@@ -114,6 +115,13 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
         else None,
     )
     yield _consent(facts)
+    yield _Asked(
+        "process",
+        "the process that asked for it goes on, or needn't",
+        _Objection(Outcome.CANCEL, "the process that asked for it has ended")
+        if facts.process_ended
+        else None,
+    )
     yield _deadline(facts)
     yield _open_recovery(facts)
     yield _quiet_hours(facts)
@@ -169,12 +177,18 @@ def _quiet_hours(facts: ContactFacts) -> _Asked:
 def _cap(facts: ContactFacts) -> _Asked:
     if facts.cap is None:
         return _Asked("cap", f"no limit on {facts.purpose} by {facts.channel}", None)
-    limit = f"{facts.cap.at_most} of {facts.purpose} by {facts.channel} in {facts.cap.within}"
+    what = f"{facts.cap.at_most} of {facts.purpose} by {facts.channel}"
+    limit = f"{what} in {_duration(facts.cap.within)}"
     free_at = facts.cap.free_at(facts.at, facts.sent)
     if free_at is None:
         return _Asked("cap", f"below the limit of {limit}", None)
     full = f"the limit of {limit} is reached; it goes at {_moment(free_at)}"
     return _Asked("cap", "", _Objection(Outcome.HOLD, full, free_at))
+
+
+def _duration(span: timedelta) -> str:
+    hours = span / timedelta(hours=1)
+    return f"{hours / 24:g} days" if hours > 48 else f"{hours:g} hours"
 
 
 def _moment(at: datetime) -> str:

@@ -7,6 +7,7 @@ fork and exec of a process that has threads. Only the standard library, and litt
 import ctypes
 import os
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_SECUREBITS = 28
@@ -40,11 +41,16 @@ def yield_to_others(niceness: int) -> None:
     niceness; a child is a session of its own, so the session is what must be nice.
     """
     os.nice(niceness)
-    try:
-        with open("/proc/self/autogroup", "w") as session:
-            session.write(str(niceness))
-    except OSError:
-        return  # a kernel without it, or one that counts each change and had too many of them
+    for _ in range(30):
+        try:
+            with open("/proc/self/autogroup", "w") as session:
+                session.write(str(niceness))
+        except BlockingIOError:  # whoever isn't root may do it ten times a second, all together
+            time.sleep(0.1)
+        except OSError:
+            return  # a kernel without it
+        else:
+            return
 
 
 def die_with_parent(parent: int, signal: int) -> None:

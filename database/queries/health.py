@@ -35,8 +35,8 @@ async def messages_by_state(session: AsyncSession) -> list[tuple[str, int]]:
 
 
 async def outbox_age(session: AsyncSession) -> float:
-    """Seconds since the oldest message that may be sent was queued; 0 when none waits."""
-    oldest = sa.func.min(Message.queued_at)
+    """Seconds for which the oldest message could have been sent; 0 when none waits."""
+    oldest = sa.func.min(Message.due_since)
     age = sa.extract("epoch", sa.func.now() - oldest)
     waiting = Message.state.in_(_WAITING) & (Message.not_before <= sa.func.now())
     return float(await session.scalar(sa.select(sa.func.coalesce(age, 0)).where(waiting)) or 0)

@@ -9,11 +9,14 @@ import sqlalchemy as sa
 
 from activities.messages import MessageActivities
 from database.base import Sessions
+from database.customers import ContactPoint, Customer, Simulation
 from database.messages import Message
 from database.policies import PolicyVersion
+from database.processes import ProcessRow
 from domain.contacts import ConsentState
 from domain.messages import MESSAGES, Channel, MessageState, Template
 from domain.policies import ContactPolicy, PolicyKind
+from domain.processes import ProcessKind, ProcessState
 from tests.activities.dispatching import (
     messages,
     queue,
@@ -39,10 +42,10 @@ async def publish(sessions: Sessions, policy: ContactPolicy) -> None:
 
 
 async def text_before_dawn(
-    sessions: Sessions, *, early: timedelta, speed: float, not_after: datetime | None = None
+    sessions: Sessions, *, early: timedelta, not_after: datetime | None = None
 ) -> None:
     """A text message to somebody for whom it is so much before eight in the morning."""
-    clock = await simulate(sessions, MORNING - early, speed)
+    clock = await simulate(sessions, MORNING - early)
     await queue(
         sessions,
         Template.ORDER_LATE,
@@ -54,12 +57,22 @@ async def text_before_dawn(
         await session.execute(sa.update(Message).values(not_after=not_after))
 
 
+async def pass_the_time(sessions: Sessions, by: timedelta) -> None:
+    """The customers' clocks go forward, and what is held until then is due."""
+    async with sessions.begin() as session:
+        forward = Simulation.business_origin + by
+        await session.execute(sa.update(Simulation).values(business_origin=forward))
+        earlier = Message.not_before - by
+        await session.execute(sa.update(Message).values(not_before=earlier))
+
+
 async def test_a_text_message_at_night_goes_in_the_morning(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
-    await text_before_dawn(sessions, early=timedelta(minutes=3), speed=60)
+    await text_before_dawn(sessions, early=timedelta(hours=3))
     async with running(activities):
         [held] = await until(sessions, lambda found: found[0].state is MessageState.HELD)
+        await pass_the_time(sessions, timedelta(hours=3))
         assert held.decision is not None
         assert held.decision["decided_by"] == "quiet_hours"
         assert datetime.fromisoformat(held.decision["until"]) == MORNING
@@ -75,7 +88,7 @@ async def test_what_would_be_too_late_in_the_morning_is_not_sent_at_all(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
     deadline = MORNING - timedelta(hours=1)
-    await text_before_dawn(sessions, early=timedelta(hours=3), speed=1, not_after=deadline)
+    await text_before_dawn(sessions, early=timedelta(hours=3), not_after=deadline)
     async with running(activities):
         [message] = await until_settled(sessions)
     assert message.state is MessageState.CANCELLED
@@ -99,11 +112,80 @@ async def test_a_message_past_its_deadline_is_cancelled_with_the_reason(
     assert await post_office.inbox.count() == 0
 
 
+async def test_what_is_left_of_a_series_is_not_sent_when_its_process_has_ended(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    """He ordered while the next touch was held by the limit."""
+    [customer] = await queue(sessions, Template.MARKETING_VALUE, consent=ConsentState.GRANTED)
+    now = datetime.now(UTC)
+    async with sessions.begin() as session:
+        [process] = await session.scalars(sa.select(Message.workflow_id))
+        await session.execute(sa.update(Message).values(not_after=now + timedelta(days=4)))
+        session.add(
+            ProcessRow(
+                workflow_id=process,
+                kind=ProcessKind.MARKETING,
+                customer_id=customer,
+                state=ProcessState.COMPLETED,
+                step="ended",
+                waiting_for="",
+                outcome="ordered",
+                allowed=[],
+                started_at=now,
+                ended_at=now,
+            )
+        )
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.CANCELLED
+    assert message.decision is not None
+    assert message.decision["decided_by"] == "process"
+
+
+async def test_the_time_of_a_hold_is_not_time_in_which_nobody_got_through(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    """Held for days, refused for now at the first try: it is tried again, not given up."""
+    await text_before_dawn(sessions, early=timedelta(hours=3))
+    async with sessions.begin() as session:
+        long_ago = datetime.now(UTC) - timedelta(days=4)
+        await session.execute(sa.update(Message).values(queued_at=long_ago, due_since=long_ago))
+    async with running(activities):
+        [held] = await until(sessions, lambda found: found[0].state is MessageState.HELD)
+    assert held.due_since == held.not_before
+    assert abs(held.due_since - datetime.now(UTC) - timedelta(hours=3)) < timedelta(minutes=1)
+    assert not activities.rules.gives_up(held.due_since)
+    assert activities.rules.gives_up(held.queued_at)
+
+
+async def test_what_is_wrong_with_one_message_holds_up_no_other(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    [lost] = await queue(sessions, Template.ORDER_LATE)
+    async with sessions.begin() as session:
+        # As on a host whose zone data is older than the one that took the customer in.
+        await session.execute(
+            sa.update(Customer).where(Customer.id == lost).values(zone="Mars/Olympus_Mons")
+        )
+        await session.execute(sa.update(Message).values(channel=Channel.SMS))
+        session.add(ContactPoint(customer_id=lost, channel=Channel.SMS, address="+5511987654320"))
+    await queue(sessions, Template.ORDER_LATE)
+    async with running(activities):
+        rows = await until(
+            sessions,
+            lambda found: (
+                found[1].state is MessageState.ACCEPTED and found[0].provider_answer is not None
+            ),
+        )
+    assert rows[0].state is MessageState.QUEUED
+    assert rows[0].provider_answer == "not decided: ZoneInfoNotFoundError"
+
+
 async def test_the_policy_says_which_contacts_keep_the_night(
     activities: MessageActivities, sessions: Sessions
 ) -> None:
     await publish(sessions, ContactPolicy(quiet=("email/orders",), quiet_from=time(20)))
-    await text_before_dawn(sessions, early=timedelta(hours=3), speed=1)
+    await text_before_dawn(sessions, early=timedelta(hours=3))
     night = await simulate(sessions, MORNING - timedelta(hours=3))
     await queue(sessions, Template.ORDER_LATE, simulation_id=night.id)
     async with running(activities):

@@ -72,7 +72,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.html is not None
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
-        *("address", "suppression", "consent", "deadline"),
+        *("address", "suppression", "consent", "process", "deadline"),
         *("open_recovery", "quiet_hours", "cap"),
     ]
     [mail] = await post_office.inbox.mails()
@@ -383,7 +383,7 @@ async def test_it_is_given_up_only_after_days(
         await until(sessions, lambda found: found[0].attempts > 3)
         async with sessions.begin() as session:
             old = datetime.now(UTC) - timedelta(days=3, minutes=1)
-            await session.execute(sa.update(Message).values(queued_at=old))
+            await session.execute(sa.update(Message).values(due_since=old))
         [message] = await until_settled(sessions)
     assert message.state is MessageState.FAILED
 

@@ -79,7 +79,7 @@ async def explained(
                 "sent": (AT,),
             },
             "cap",
-            "Held back for now: the limit of 1 of marketing by email in 1 day, 0:00:00 is reached;"
+            "Held back for now: the limit of 1 of marketing by email in 24 hours is reached;"
             " it goes at 2026-03-03 02:30 UTC.",
         ),
         (

@@ -18,6 +18,7 @@ FACTS = st.builds(
     cap=st.none() | st.just(ContactCap(at_most=2, within=timedelta(days=7))),
     sent=st.lists(MOMENTS, max_size=4).map(tuple),
     not_after=st.none() | MOMENTS,
+    process_ended=st.booleans(),
     message_class=st.sampled_from(MessageClass),
     purpose=st.sampled_from(Purpose),
     channel=st.sampled_from(Channel),
@@ -86,7 +87,7 @@ def test_every_answer_explains_itself(facts: ContactFacts) -> None:
 @given(FACTS)
 def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
     """What is held goes once the recovery is over and its hours and its turn have come."""
-    for _ in range(4):
+    for _ in range(6):
         decision = may_send(facts)
         if decision.outcome is not Outcome.HOLD:
             break
@@ -96,8 +97,14 @@ def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
             assert decision.until > facts.at
             facts = facts.model_copy(update={"at": decision.until})
     assert decision.outcome in (Outcome.SEND, Outcome.SUPPRESS, Outcome.CANCEL)
-    if facts.not_after is None:
+    if facts.not_after is None and not facts.process_ended:
         assert decision.outcome is not Outcome.CANCEL
+
+
+@given(FACTS)
+def test_nothing_more_goes_of_a_series_whose_process_has_ended(facts: ContactFacts) -> None:
+    ended = facts.model_copy(update={"process_ended": True})
+    assert may_send(ended).outcome in (Outcome.CANCEL, Outcome.SUPPRESS)
 
 
 @given(FACTS)

@@ -60,7 +60,7 @@ def test_an_end_that_the_wall_shows_twice_is_the_second() -> None:
     assert until_half_past_two.over_at(first, "Europe/Berlin") == first + timedelta(hours=1)
 
 
-def test_an_end_that_the_wall_never_shows_is_the_moment_it_is_set_to() -> None:
+def test_an_end_that_the_wall_never_shows_comes_late_rather_than_early() -> None:
     until_half_past_two = QuietHours(begins=time(21), ends=time(2, 30))
     at = datetime(2026, 3, 29, 0, tzinfo=UTC)  # 01:00 in Berlin; from 02:00 it is 03:00
     half_past_three = datetime(2026, 3, 29, 1, 30, tzinfo=UTC)

@@ -63,6 +63,10 @@ async def test_no_touch_goes_out_before_its_moment(drive: Drive, contact: Handle
     assert await drive.told(contact) == ["marketing_welcome"]
     await drive.skip(contact, 2 * HOUR)
     assert await drive.told(contact) == ["marketing_welcome", "marketing_value"]
+    for touch in await drive.messages(contact):  # it makes no sense once the next one is due
+        assert touch.not_after is not None
+        until_next = touch.not_after - touch.asked_at
+        assert until_next == pytest.approx(POLICY.between_touches, abs=MINUTE)
 
 
 async def test_a_running_contact_keeps_the_policy_it_began_with(

@@ -61,6 +61,13 @@ async def test_silence_all_the_way_is_a_customer_lost_and_asked_once_more(
     await drive.skip(outreach, 365 * DAY)
     assert await drive.ends(outreach) == RetentionOutcome.LOST
     assert await drive.told(outreach) == PLAY
+    for message, stands in zip(
+        await drive.messages(outreach),
+        (POLICY.answer_within, POLICY.offer_stands, POLICY.offer_stands),
+        strict=True,
+    ):
+        assert message.not_after is not None
+        assert message.not_after - message.asked_at == pytest.approx(stands, abs=MINUTE)
     assert await drive.story(outreach) == [
         "retention_started",
         "save_task_opened",
