@@ -228,22 +228,13 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = (
-        "not_before",
-        "token",
-        "address",
-        "locale",
-        "message_id",
-        "subject",
-        "text",
-        "html",
-        "answer",
-    )
+    nothing = ("not_before", "token", "address", "locale", "message_id", "answer")
+    unwritten = ("subject", "text", "html")
     return {
         "id": str(due.id),
         "state": state,
         "decision": decision.model_dump(mode="json") if decision else None,
         "delay": 0.0,
         "attempts": due.attempts,
-        **dict.fromkeys(nothing),
+        **dict.fromkeys(nothing + unwritten),
     }

@@ -112,7 +112,9 @@ _DECIDE = (
         state=_decided.c.state,
         decision=_decided.c.decision,
         not_before=_next_look,
-        due_since=sa.case((_decided.c.state == "held", _next_look), else_=_messages.c.due_since),
+        due_since=sa.case(
+            (_decided.c.state == MessageState.HELD.value, _next_look), else_=_messages.c.due_since
+        ),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
         attempts=_decided.c.attempts,

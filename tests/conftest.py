@@ -18,6 +18,7 @@ from database.base import Sessions, connect
 from database.tables import Base
 from supervisor.postgres import PostgresServer
 from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
+from tests.messaging.post_office import PostOffice, free_port
 
 _TEMPLATE = "perennial"
 _ONLY_HERE = {
@@ -108,3 +109,11 @@ async def only_my_processes(temporal: WorkflowEnvironment) -> AsyncGenerator[Non
         except RPCError as error:  # it may have ended since the list was made
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+
+
+@pytest.fixture
+async def post_office(tmp_path: Path) -> AsyncGenerator[PostOffice]:
+    office = PostOffice(tmp_path / "inbox.sqlite", free_port())
+    await office.open()
+    yield office
+    await office.close()

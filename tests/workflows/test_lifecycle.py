@@ -514,6 +514,7 @@ async def test_who_waits_for_an_order_is_not_silent(
     assert await drive.stage(customer) == "delivery"
 
 
+@pytest.mark.history
 @pytest.mark.parametrize("said", ["a task is done", "it is resumed"])
 async def test_who_waits_for_an_order_waits_for_no_silence_whatever_staff_do(
     drive: Drive, customer: UUID, lifecycle: Handle, tell: Tell, order_news: Tell, said: str

@@ -1,9 +1,8 @@
 """The dispatch goes on for ever: from round to round, from run to run, from worker to worker."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -17,19 +16,11 @@ from database.base import Sessions
 from domain.messages import DispatchCounts, DispatchInput, DispatchRound, MessageState
 from temporal_sandbox import workflow_runner
 from tests.activities.dispatching import dispatcher, queue, until_settled
-from tests.messaging.post_office import PostOffice, free_port
+from tests.messaging.post_office import PostOffice
 from workflows.messages import MessageDispatch
 
 Dispatch = WorkflowHandle[MessageDispatch, None]
 Work = Callable[[], Worker]
-
-
-@pytest.fixture
-async def post_office(tmp_path: Path) -> AsyncGenerator[PostOffice]:
-    office = PostOffice(tmp_path / "inbox.sqlite", free_port())
-    await office.open()
-    yield office
-    await office.close()
 
 
 @pytest.fixture
