@@ -2,24 +2,28 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from activities.message_queue import Facts, Reader
+from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ContactFacts, Decision, Outcome, may_send
 from domain.messages import Channel, MessageClass, MessageState
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
-from messaging.render import NotRendered, Renderer
+from messaging.render import NotRendered, Rendered, Renderer
+from messaging.render_process import RenderProcess
+from messaging.staff_wording import RenderJob
 
 _STAFF = Reader(
     name="team",
     reference="",
     locale="en",
+    tone=None,
     zone="UTC",
     clock=REAL_TIME,
     consents={},
@@ -86,38 +90,44 @@ class ClaimWriter:
     links: Links
     rules: DispatchRules
     still_ours: Callable[[UUID], bool]
+    wordings: Wordings
+    staff: RenderProcess
 
-    def decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    async def decide(self, due: Any, facts: Facts, token: str) -> Decided:
         """One message: suppressed, cancelled, held, or rendered and claimed under `token`.
 
         Whatever is wrong with one message holds up no other.
         """
         try:
-            return self._decide(due, facts, token)
+            return await self._decide(due, facts, token)
         except NotRendered as problem:
             return self._unfit(due, f"not rendered: {problem}")
         except Exception as problem:
             log.exception("message %s could not be decided about", due.id)
             return self._unfit(due, f"not decided: {type(problem).__name__}")
 
-    def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    async def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
         address, locale = self._address(due, facts)
-        decision = _decision(due, facts, reader, address)
+        locale = locale or reader.locale
+        wording = self.wordings.choose(due, locale, reader.tone)
+        decision = _decision(due, facts, reader, address, wording)
         if decision.outcome is Outcome.SUPPRESS or address is None:
             return _unsent(due, decision, MessageState.SUPPRESSED)
         if decision.outcome is Outcome.CANCEL:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
-        locale = locale or reader.locale
-        outgoing = self._write(due, facts, reader, address, locale)
+        if wording is None:
+            raise NotRendered(f"{due.template}: version {due.template_version} is gone")
+        outgoing = await self._write(due, facts, reader, address, locale, wording)
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
             "attempts": due.attempts + 1,
             "address": address,
             "locale": locale,
+            "template_version": wording.version,
             "message_id": outgoing.message_id,
             "subject": outgoing.subject,
             "text": outgoing.text,
@@ -152,8 +162,14 @@ class ClaimWriter:
             return due.context.get("to") or None, None
         return facts.addresses.get((due.customer_id, due.channel), (None, None))
 
-    def _write(
-        self, due: Any, facts: Facts, reader: Reader, address: str, locale: str
+    async def _write(
+        self,
+        due: Any,
+        facts: Facts,
+        reader: Reader,
+        address: str,
+        locale: str,
+        wording: Wording,
     ) -> OutgoingMessage:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
@@ -164,9 +180,7 @@ class ClaimWriter:
         if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
             unsubscribe = self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
         context["unsubscribe_url"] = unsubscribe
-        rendered = self.renderer.render(
-            due.template, due.channel, locale, context, zone=reader.zone
-        )
+        rendered = await self._render(due, wording, locale, context, reader.zone)
         message_id: UUID = due.id
         return OutgoingMessage(
             effect=str(message_id),
@@ -178,6 +192,26 @@ class ClaimWriter:
             html=rendered.html,
             unsubscribe_url=unsubscribe,
             still_ours=lambda: self.still_ours(message_id),
+        )
+
+    async def _render(
+        self, due: Any, wording: Wording, locale: str, context: Mapping[str, str], zone: str
+    ) -> Rendered:
+        """The files are ours and rendered here; what staff wrote, where it can be killed."""
+        if wording.sources is None:
+            return self.renderer.render(due.template, due.channel, locale, context, zone=zone)
+        return await self.staff.render(
+            RenderJob(
+                company=self.renderer.company,
+                template=due.template,
+                sources=wording.sources,
+                wording=wording.locale,
+                locale=locale,
+                channel=due.channel,
+                context=context,
+                claims={name: claim.wording for name, claim in wording.claims.items() if claim},
+                zone=zone,
+            )
         )
 
     def _unfit(self, due: Any, why: str) -> Decided:
@@ -194,7 +228,13 @@ class ClaimWriter:
         return Decided(row, MessageState.QUEUED)
 
 
-def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> Decision:
+def _decision(
+    due: Any,
+    facts: Facts,
+    reader: Reader,
+    address: str | None,
+    wording: Wording | None,
+) -> Decision:
     reason = facts.suppressed.get((due.channel, address.lower())) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
@@ -214,6 +254,10 @@ def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> De
             sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            claims={
+                name: claim.expires_on if claim else None
+                for name, claim in (wording.claims if wording else {}).items()
+            },
         )
     )
 
@@ -229,7 +273,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
     nothing = ("not_before", "token", "address", "locale", "message_id", "answer")
-    unwritten = ("subject", "text", "html")
+    unwritten = ("template_version", "subject", "text", "html")
     return {
         "id": str(due.id),
         "state": state,

@@ -33,6 +33,7 @@ from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
+from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
 _FIRST = (
@@ -63,6 +64,7 @@ _DUE = (
             for name in (
                 *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
                 *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
+                "template_version",
             )
         )
     )
@@ -98,6 +100,7 @@ _decided = _given(
     attempts=sa.Integer,
     address=sa.Text,
     locale=sa.Text,
+    template_version=sa.Text,
     message_id=sa.Text,
     subject=sa.Text,
     text=sa.Text,
@@ -120,6 +123,9 @@ _DECIDE = (
         attempts=_decided.c.attempts,
         address=_decided.c.address,
         locale=_decided.c.locale,
+        template_version=sa.func.coalesce(
+            _decided.c.template_version, _messages.c.template_version
+        ),
         message_id=_decided.c.message_id,
         subject=_decided.c.subject,
         text=_decided.c.text,
@@ -200,6 +206,7 @@ class Reader:
     name: str
     reference: str
     locale: str
+    tone: Tone | None
     zone: str
     clock: Clock
     consents: Mapping[str, ConsentState]
@@ -267,6 +274,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 name=row.name,
                 reference=row.reference,
                 locale=row.locale,
+                tone=row.tone,
                 zone=row.zone,
                 clock=clocks[row.id],
                 consents=consents.get(row.id, {}),
@@ -433,6 +441,7 @@ _LOCK_CUSTOMERS = (
         Customer.name,
         Customer.reference,
         Customer.locale,
+        Customer.tone,
         Customer.zone,
         *CLOCK_COLUMNS,
     )

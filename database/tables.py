@@ -11,6 +11,7 @@ from database import (
     promises,
     support,
     tasks,
+    templates,
     timeline,
 )
 from database.base import Base
@@ -27,5 +28,6 @@ __all__ = [
     "promises",
     "support",
     "tasks",
+    "templates",
     "timeline",
 ]

@@ -86,6 +86,7 @@ async def explained(
             MessageState.CANCELLED,
             {"consents": GRANTED, "not_after": datetime(2026, 3, 1, tzinfo=UTC)},
             "deadline",
+            "claims",
             "Not sent: it made sense until 2026-03-01 00:00 UTC, and that has passed.",
         ),
     ],
