@@ -159,7 +159,7 @@ class ClaimWriter:
 
     def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
         if due.customer_id is None:
-            return due.context.get("to") or None, None
+            return due.context.get("to") or None, due.context.get("locale")
         return facts.addresses.get((due.customer_id, due.channel), (None, None))
 
     async def _write(
@@ -179,7 +179,7 @@ class ClaimWriter:
         unsubscribe = ""
         if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
             unsubscribe = self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
-        context["unsubscribe_url"] = unsubscribe
+        context["unsubscribe_url"] = unsubscribe or context.get("unsubscribe_url", "")
         rendered = await self._render(due, wording, locale, context, reader.zone)
         message_id: UUID = due.id
         return OutgoingMessage(
@@ -187,7 +187,7 @@ class ClaimWriter:
             message_id=self.links.message_id(due.key),
             address=address,
             name=reader.name,
-            subject=rendered.subject,
+            subject=f"[Test] {rendered.subject}" if "test" in context else rendered.subject,
             text=rendered.text,
             html=rendered.html,
             unsubscribe_url=unsubscribe,

@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    claims,
     contacts,
     customers,
     delivery,
@@ -29,17 +30,21 @@ from api import (
     policies,
     processes,
     promises,
+    publications,
     schedules,
     simulations,
     support,
     survey_page,
     tasks,
+    template_trials,
+    templates,
     timeline,
     unsubscribe_page,
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
 from api.observed import BodyLimit, Figures, Observed
 from database.base import connect
+from messaging.workshop import Workshop
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +68,10 @@ PRIVATE: tuple[APIRouter, ...] = (
     follow_up.surveys,
     follow_up.feedback,
     messages.router,
+    templates.router,
+    publications.router,
+    template_trials.router,
+    claims.router,
     processes.router,
     schedules.router,
     policies.router,
@@ -121,6 +130,7 @@ def _lifespan(
         gc.collect()
         gc.freeze()
         yield
+        await held.workshop.close()
         await held.sessions.kw["bind"].dispose()
 
     return lifespan
@@ -138,6 +148,8 @@ def _resources(settings: Settings) -> Resources:
         ).rstrip("/"),
         inbox=settings.inbox,
         schema_head=ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head(),
+        workshop=Workshop(settings.company),
+        staff_digest_to=settings.staff_digest_to,
     )
 
 
