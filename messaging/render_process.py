@@ -60,7 +60,9 @@ class RenderProcess:
     async def _ask(self, job: RenderJob | CheckJob) -> Answer | None:
         """None: it was killed, by us or by one of its limits."""
         async with self._one_at_a_time:
-            child = self._child or await self._start()
+            child = self._child
+            if child is None or child.returncode is not None:
+                child = await self._start()
             assert child.stdin is not None
             assert child.stdout is not None
             line = b""
