@@ -57,9 +57,11 @@ class Wordings:
         ids = set(await session.scalars(_PUBLISHED))
         if ids == self._versions.keys():
             return
-        missing = TemplateVersion.id.in_(ids - self._versions.keys())
-        found = await session.scalars(sa.select(TemplateVersion).where(missing))
-        known = self._versions | {row.id: (row.template, _wording(row)) for row in found}
+        known = dict(self._versions)
+        if missing := ids - known.keys():
+            rows = sa.select(TemplateVersion).where(TemplateVersion.id.in_(missing))
+            found = await session.scalars(rows)
+            known |= {row.id: (row.template, _wording(row)) for row in found}
         self._versions = {one: known[one] for one in ids}
         self._published = {}
         for template, wording in self._versions.values():

@@ -77,9 +77,10 @@ async def test_a_killed_process_is_replaced(process: RenderProcess) -> None:
     await process.render(job())
     (child,) = _children() - before
     os.kill(int(child), 9)
-    while child in _children():
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.1)  # until our side has heard of it
+    for _ in range(100):
+        await asyncio.sleep(0.02)  # until our side has heard of it
+        if child not in _children():
+            break
     assert (await process.render(job())).subject == "News about C-2001"
 
 
