@@ -20,8 +20,9 @@ from api.templates import (
     sources_of,
     version_of,
 )
+from database.messages import Message
 from database.templates import MarketingClaim, TemplateVersion
-from domain.messages import Template
+from domain.messages import MessageState, Template
 from domain.templates import (
     FILE,
     ClaimMade,
@@ -81,8 +82,7 @@ async def publish_template(
         raise Problem(Code.CONFLICT, "marketing is published by another person than its author")
     await _refuse_faulty(session, held, draft)
     draft.replaced = await _retire(session, template, draft.locale, draft.tone)
-    _publish(draft, body.by)
-    await session.flush()
+    await _publish(session, draft, body.by)
     response.headers["Location"] = f"/api/v1/templates/{template}/versions/{draft.number}"
     return VersionView.model_validate(draft)
 
@@ -100,6 +100,7 @@ async def roll_back_template(
         replaced = await _retire(session, template, body.locale, body.tone)
         if replaced is None:
             raise Problem(Code.CONFLICT, "nothing of staff is in force there")
+        await _try_again(session, template)
         return InForce(**wording, version=FILE, replaced=str(replaced))
     earlier = await version_of(session, template, body.to)
     if (earlier.locale, earlier.tone) != (body.locale, body.tone):
@@ -118,17 +119,31 @@ async def roll_back_template(
         restores=earlier.number,
         replaced=replaced,
     )
-    _publish(version, body.by)
     session.add(version)
-    await session.flush()
+    await _publish(session, version, body.by)
     before = FILE if replaced is None else str(replaced)
     return InForce(**wording, version=str(version.number), replaced=before)
 
 
-def _publish(version: TemplateVersion, by: str) -> None:
+async def _publish(session: AsyncSession, version: TemplateVersion, by: str) -> None:
     version.state = VersionState.PUBLISHED
     version.published_by = by
     version.published_at = datetime.now(UTC)
+    await session.flush()
+    await _try_again(session, version.template)
+
+
+async def _try_again(session: AsyncSession, template: Template) -> None:
+    """What could not be rendered has waited for this."""
+    await session.execute(
+        sa.update(Message)
+        .where(
+            Message.state == MessageState.QUEUED,
+            Message.template == template,
+            Message.provider_answer.startswith("not rendered"),
+        )
+        .values(not_before=sa.func.now())
+    )
 
 
 async def _retire(session: AsyncSession, template: Template, locale: str, tone: Tone) -> int | None:

@@ -16,6 +16,7 @@ from api.routing import ApiRoute, requires_key
 from api.templates import Changeable, sources_of, version_of
 from database.customers import Customer
 from database.messages import Message
+from database.queries.customers import addresses_of
 from database.templates import MarketingClaim, TemplateVersion
 from domain.clock import REAL_TIME
 from domain.messages import MESSAGES, Channel, MessageClass, Template, message_key
@@ -94,14 +95,20 @@ async def preview_template(
     customer = await session.get(Customer, body.customer_id)
     if customer is None:
         raise not_found("customer", body.customer_id)
-    wording = await _wording(session, held, template, body.number, customer)
+    mail = [
+        point.locale
+        for point in (await addresses_of(session, [customer.id]))[customer.id]
+        if point.channel is Channel.EMAIL
+    ]
+    locale = (mail[0] if mail else None) or customer.locale
+    wording = await _wording(session, held, template, body.number, locale, customer.tone)
     try:
         shown = await held.workshop.preview(
             template,
             wording.locale,
             wording.sources,
             reader={"name": customer.name, "reference": customer.reference},
-            locale=customer.locale,
+            locale=locale,
             zone=customer.zone,
             claims=await _claims(session, wording),
         )
@@ -169,7 +176,8 @@ async def _wording(
     held: Resources,
     template: Template,
     number: int | None,
-    customer: Customer,
+    locale: str,
+    tone: Tone | None,
 ) -> _Wording:
     if number is not None:
         return _of_version(await version_of(session, template, number))
@@ -179,14 +187,13 @@ async def _wording(
     files = [
         _Wording(
             version=FILE,
-            locale=locale,
+            locale=known,
             tone=Tone.NEUTRAL,
-            sources=held.workshop.default(template, locale),
+            sources=held.workshop.default(template, known),
         )
-        for locale in MESSAGES[template].locales
+        for known in MESSAGES[template].locales
     ]
-    known = [*(_of_version(row) for row in published), *files]
-    best = best_wording(known, customer.locale, customer.tone)
+    best = best_wording([*(_of_version(row) for row in published), *files], locale, tone)
     assert best is not None, f"{template} has no English file"
     return best
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from database.base import Sessions
 from database.messages import Message
 from database.templates import MarketingClaim, TemplateVersion
-from domain.messages import MessageClass
+from domain.messages import Channel, MessageClass, Purpose, Template
 from tests.api.conftest import Json, MakeCustomer, assert_problem
 
 CASE = "/api/v1/templates/case_reply"
@@ -151,6 +151,33 @@ async def test_what_was_published_stays_as_it_is(api: httpx2.AsyncClient) -> Non
     assert_problem(await api.put(path, json=SOUND, headers=anything), 409, "conflict")
     assert_problem(await publish(api, draft), 409, "conflict")
     assert (await api.get(path)).json()["state"] == "published"
+
+
+async def test_what_waited_for_a_mended_wording_goes_at_once(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    message_id = uuid4()
+    async with sessions.begin() as session:
+        session.add(
+            Message(
+                id=message_id,
+                key=str(message_id),
+                customer_id=customer,
+                workflow_id="case/1",
+                step="reply",
+                template=Template.CASE_REPLY,
+                message_class=MessageClass.SERVICE,
+                purpose=Purpose.SUPPORT,
+                channel=Channel.EMAIL,
+                context={},
+                asked_at=datetime.now(UTC),
+                not_before=datetime.now(UTC) + timedelta(minutes=15),
+                provider_answer="not rendered: its wording takes too long",
+            )
+        )
+    assert (await publish(api, await drafted(api))).status_code == 201
+    shown = (await api.get(f"/api/v1/messages/{message_id}")).json()
+    assert datetime.fromisoformat(shown["not_before"]) <= datetime.now(UTC)
 
 
 async def test_each_fault_is_told_with_its_part_and_line(api: httpx2.AsyncClient) -> None:
