@@ -1,6 +1,7 @@
 """Wordings of staff, compiled and rendered; runs where it can be killed (render_process.py)."""
 
 import itertools
+import traceback
 from collections.abc import Mapping, Set
 from functools import lru_cache
 from types import SimpleNamespace
@@ -66,10 +67,22 @@ class CheckJob(BaseModel):
     wording: str
 
 
+class _Unfit(NotRendered):
+    """With the place, for whoever checks a version."""
+
+    def __init__(self, says: str, part: Part, line: int | None) -> None:
+        super().__init__(says)
+        self.part = part
+        self.line = line
+
+
 def render(job: RenderJob) -> Rendered:
     """Raises NotRendered."""
+    at = Part.SUBJECT
 
     def compiled(part: Part) -> jinja2.Template:
+        nonlocal at
+        at = part
         source = getattr(job.sources, part)
         if source is None:
             raise ValueError(f"it has no wording for {job.channel}")
@@ -82,7 +95,18 @@ def render(job: RenderJob) -> Rendered:
     except (*FAULTS, MemoryError, RecursionError) as problem:
         # Neither the source nor what was put in: the reason ends up in rows and logs.
         says = problem.message if isinstance(problem, jinja2.TemplateError) else ""
-        raise NotRendered(says or f"{type(problem).__name__} in its wording") from problem
+        says = says or f"{type(problem).__name__} in its wording"
+        raise _Unfit(says, at, _line_of(problem, at)) from problem
+
+
+def _line_of(problem: BaseException, part: Part) -> int | None:
+    """Where in the source it happened: Jinja rewrites the traceback to the lines of templates."""
+    lines = [
+        number
+        for frame, number in traceback.walk_tb(problem.__traceback__)
+        if frame.f_code.co_filename == "<template>"
+    ]
+    return lines[-1] - (part in _FRAMES) if lines else None
 
 
 @lru_cache(maxsize=500)
@@ -135,11 +159,10 @@ def _faults_of_samples(job: CheckJob, claims: Set[str]) -> list[Fault]:
         )
         try:
             render(sample)
-        except NotRendered as problem:
-            part = Part.SMS if channel is Channel.SMS else Part.BODY_MJML
+        except _Unfit as problem:
             known = "where little is known" if empty else "with a sample"
-            says = f"cannot be rendered {known}: {problem}"
-            return [Fault(part=part, says=says)]
+            says = f"cannot be rendered {known}: {problem.__cause__ or problem}"
+            return [Fault(part=problem.part, line=problem.line, says=says)]
     return []
 
 

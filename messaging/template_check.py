@@ -37,6 +37,8 @@ _HTML = frozenset(
 )
 _EMPTY = frozenset({"br", "hr", "img"})
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_FETCHES = re.compile(r"://|url\(|\\", re.IGNORECASE)  # CSS can write url( with a backslash
+_SPOKEN = ("alt", "title")
 _OTHER_SCHEME = re.compile(r"\b(?!https\b)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -254,8 +256,10 @@ class _Markup(HTMLParser):
         elif name == "src":
             if not value.startswith("https://") or _VALUE in value or _OWN_LINK in value:
                 self._refuse("a picture begins with https:// and has no value in its address")
-        elif name.startswith("on") or "://" in value or "url(" in value.lower():
+        elif name.startswith("on") or _FETCHES.search(value):
             self._refuse(f"the attribute {name[:60]!a} is not allowed like this")
+        elif name not in _SPOKEN and (_VALUE in value or _OWN_LINK in value):
+            self._refuse(f"the attribute {name[:60]!a} holds no value: it would be read as style")
 
     def _refuse(self, says: str) -> None:
         self.refused.append((self.getpos()[0], says))

@@ -95,7 +95,7 @@ async def test_a_message_is_written_from_what_is_in_force_and_says_so(
 async def test_the_language_and_then_the_tone_of_the_customer_choose(
     sessions: Sessions, activities: MessageActivities
 ) -> None:
-    late = {"template": Template.ORDER_LATE, "sms": "late"}
+    late: dict[str, Any] = {"template": Template.ORDER_LATE, "sms": "late"}
     await publish(sessions, **late, number=1, locale="pt", says="tarde")
     await publish(sessions, **late, number=2, tone=Tone.FORMAL, says="formal")
     readers = [
@@ -202,7 +202,10 @@ async def test_a_claim_is_made_in_the_language_of_the_wording_or_not_at_all(
     sessions: Sessions, activities: MessageActivities
 ) -> None:
     await approve(sessions, date(2200, 1, 1), {"pt-BR": "Frete grátis"})
-    wording = {"body_text": "{{ claims.free_delivery }}", "claims": ["free_delivery"]}
+    wording: dict[str, Any] = {
+        "body_text": "{{ claims.free_delivery }}",
+        "claims": ["free_delivery"],
+    }
     await publish(sessions, Template.REFERRAL_REQUEST, 1, **wording)
     await publish(sessions, Template.REFERRAL_REQUEST, 2, locale="pt", **wording)
     for locale in ("en", "pt-PT"):

@@ -1,16 +1,22 @@
 """Staff writes words, not programs: what is not on the list is refused, with its line."""
 
+from html.parser import HTMLParser
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domain.messages import MESSAGES, Channel, Template
-from domain.templates import LARGEST_SOURCE, Part, may_be_changed
+from domain.templates import LARGEST_SOURCE, Part, may_be_changed, names_in
 from messaging.render import NotRendered, Renderer, sample_context
 from messaging.staff_wording import CheckJob, check, render
+from messaging.template_check import check_part
 from messaging.workshop import Workshop
 from tests.messaging.wording import SOUND, faults, faults_of, job, sources
 
 WORKSHOP = Workshop("Perennial")
 RENDERER = Renderer("Perennial")
+NAMES = names_in(Template.CASE_REPLY)
 CHANGEABLE = [
     (template, locale)
     for template, kind in MESSAGES.items()
@@ -126,6 +132,8 @@ def test_nor_is_there_one_in_mjml(escape: str) -> None:
         ("<mj-text><b onclick='x()'>x</b></mj-text>", 1, "'onclick'"),
         ("<mj-text background-url='https://x.example/a'>x</mj-text>", 1, "'background-url'"),
         ("<mj-text><b style='background:URL(x)'>x</b></mj-text>", 1, "'style'"),
+        ("<mj-text><b style='background:u\\72l(x)'>x</b></mj-text>", 1, "'style'"),
+        ("<mj-text color='{{ text }}'>x</mj-text>", 1, "'color' holds no value"),
         ("<mj-text>a\ue000b</mj-text>", 1, "private use"),
         ("<mj-text>{{ case }</mj-text>", 1, "'}'"),
         ("<mj-text>\n\n{% if case %}</mj-text>", 3, "Unexpected end of template"),
@@ -146,7 +154,7 @@ def test_broken_mjml_is_refused_with_its_line(source: str, line: int, says: str)
         ("Hello {% if case %}\n{{ text | uper }}{% endif %}", 2, "no filter 'uper'"),
         ("See\nhttp://x.example/a", 2, "https://"),
         ("See javascript://x", 1, "https://"),
-        ("{{ case | date }}", None, "cannot be rendered with a sample"),
+        ("Hello\n\n{{ case | date }}", 3, "cannot be rendered with a sample: Invalid isoformat"),
         ("(" * 200 + "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", None, "nested too deeply"),
     ],
 )
@@ -159,12 +167,11 @@ def test_what_a_process_may_not_know_is_tried_too() -> None:
     found = faults(
         Template.ORDER_CANCELLED,
         subject="{{ order }}",
-        body_text="{{ refund | money }} for {{ order }}",
+        body_text="Hello\n{{ refund | money }} for {{ order }}",
         body_mjml="<mj-text>{{ order }}</mj-text>",
     )
-    assert [one.says.partition(":")[0] for one in found] == [
-        "cannot be rendered where little is known"
-    ]
+    assert [(one.part, one.line) for one in found] == [(Part.BODY_TEXT, 2)]
+    assert found[0].says.startswith("cannot be rendered where little is known: ")
 
 
 def test_a_message_that_goes_by_sms_has_a_wording_for_it() -> None:
@@ -247,3 +254,59 @@ def test_too_long_an_output_is_given_up() -> None:
     with pytest.raises(NotRendered):
         render(job(sources=loops, context=long))
     assert render(job(sources=SOUND, context=long)).text.count("a") > 5_000
+
+
+class _Harmful(HTMLParser):
+    """What of a page runs, or leads and fetches from where it shouldn't."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in ("script", "iframe", "object", "embed", "form", "link", "base"):
+            self.found.append(tag)
+        for name, value in attrs:
+            if name.startswith("on") or (name == "style" and "url(" in (value or "")):
+                self.found.append(name)
+            if name in ("href", "src") and not (value or "").startswith("https://"):
+                self.found.append(f"{name}={value}")
+
+
+PIECES = st.sampled_from(
+    [
+        *("<mj-text>", "</mj-text>", "<b>", "</b>", "<a href='", "'>", '">', '<a href="', "</a>"),
+        *("https://x.example/", "javascript:alert(1)", "{{ name }}", "{{ text }}", "{{ case }}"),
+        *("{% if case %}", "{% else %}", "{% endif %}", "{% for a in text %}", "{% endfor %}"),
+        *("<script>", "</script>", "<", ">", "'", '"', "/>", " onclick=", " style='", "url(", "="),
+        *("&lt;", "&#60;", "<!--", "-->", "<![CDATA[", "]]>", "{#", "#}", "{% raw %}"),
+        *("{% endraw %}", "\n", "\x85", "a", "<img src='", "<mj-button href='", "</mj-button>"),
+    ]
+)
+SOUND_PIECES = st.sampled_from(
+    [
+        *("<b>{{ text }}</b>", "{% if case %}", "{% endif %}", "{{ name }}", "a", "\n", "&#60;"),
+        *('<a href="https://x.example/{{ text }}">x</a>', "<br>", "{% raw %}{{{% endraw %}"),
+        *("{% for a in text | lines %}", "{% endfor %}", "<p style='color:red'>x</p>"),
+        *("<p style='color:{{ text }}'>x</p>", '<span title="{{ text }}">x</span>'),
+    ]
+)
+
+
+@given(
+    st.lists(PIECES, max_size=25).map("".join)
+    | st.lists(SOUND_PIECES, max_size=8).map("".join).map("<mj-text>{}</mj-text>".format)
+)
+def test_whatever_is_written_is_refused_or_harmless(source: str) -> None:
+    hostile = "\"'><script>alert(1)</script><a href='javascript:1' onclick=x style='url(x)'>"
+    context = {**sample_context(Template.CASE_REPLY), "text": hostile, "name": hostile}
+    wording = sources(body_mjml=source)
+    refused = check_part(Part.BODY_MJML, source, NAMES, may_claim=False).faults
+    try:
+        html = render(job(sources=wording, context=context)).html
+    except NotRendered:
+        return
+    assert not refused
+    assert html is not None
+    assert _Harmful(html).found == []

@@ -40,6 +40,7 @@ def faults(
 
 def faults_of(source: str, part: Part = Part.BODY_TEXT) -> list[tuple[int | None, str]]:
     """(line, what is wrong) of one part; the others are sound."""
-    found = faults(**{part.value: source})
+    parts: dict[str, Any] = {part.value: source}
+    found = faults(**parts)
     assert all(one.part is part for one in found)
     return [(one.line, one.says) for one in found]
