@@ -1,4 +1,4 @@
-"""Reports come late, twice and in any order; the state that follows from them is always the same."""
+"""Reports come late, twice and in any order; what follows from them is always the same."""
 
 from functools import reduce
 from random import Random
