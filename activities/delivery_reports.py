@@ -114,7 +114,7 @@ class _Batch:
             return "says nothing about the delivery"
         before, subject.state = subject.state, next_state(subject.state, report.kind)
         if was_taken(report.kind) and subject.accepted_at is None:
-            subject.accepted_at = min(report.reported_at, datetime.now(UTC))
+            subject.accepted_at = report.reported_at
         subject.provider = subject.provider or report.provider
         also = self._note(report, subject)
         if subject.state is before:

@@ -13,8 +13,10 @@ from api.deps import Session
 from api.errors import not_found
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
+from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from domain.contacts import Decision
+from domain.delivery_reports import ReportKind
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 
 router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
@@ -84,6 +86,21 @@ class ProviderSaid(BaseModel):
     possible_duplicate: bool
 
 
+class Reported(BaseModel):
+    """What a provider, or a bounce, reported afterwards. Moments are the machine's."""
+
+    at: datetime = Field(description="by the clock of who reported it")
+    received_at: datetime
+    source: str = Field(examples=["resend"])
+    kind: ReportKind
+    words: str = Field(examples=["It was delivered."])
+    said: str = Field(description="as it was reported, without addresses")
+    outcome: str | None = Field(
+        description="what came of it; null while it is not looked at",
+        examples=["it was accepted and is delivered"],
+    )
+
+
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
@@ -95,6 +112,7 @@ class Explanation(BaseModel):
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
     held_until: datetime | None = Field(description="business time, where it is known")
     provider: ProviderSaid
+    reports: list[Reported] = Field(description="in the order in which they were received")
 
 
 @router.get("")
@@ -133,7 +151,9 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """Who asked for it, each rule consulted, which one decided, and what the provider said."""
+    """Who asked for it, each rule consulted, which one decided, what the provider said, and what
+    was reported afterwards.
+    """
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
     rules = decision.rules if decision else ()
@@ -157,7 +177,39 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
             accepted_at=message.accepted_at,
             possible_duplicate=message.possible_duplicate,
         ),
+        reports=await _reports(session, message_id),
     )
+
+
+async def _reports(session: AsyncSession, message_id: UUID) -> list[Reported]:
+    found = await session.scalars(
+        sa.select(DeliveryReportRow)
+        .where(DeliveryReportRow.message_id == message_id)
+        .order_by(DeliveryReportRow.id)
+    )
+    return [
+        Reported(
+            at=row.reported_at,
+            received_at=row.received_at,
+            source=row.source,
+            kind=row.kind,
+            words=_REPORTED[row.kind],
+            said=row.said,
+            outcome=row.outcome,
+        )
+        for row in found
+    ]
+
+
+_REPORTED = {
+    ReportKind.ACCEPTED: "The provider took it.",
+    ReportKind.DELAYED: "It could not be delivered for a passing reason.",
+    ReportKind.DELIVERED: "It was delivered.",
+    ReportKind.FAILED: "The provider gave it up.",
+    ReportKind.BOUNCED: "It came back: the address takes no messages.",
+    ReportKind.COMPLAINED: "The recipient complained about it.",
+    ReportKind.OTHER: "It says nothing about the delivery.",
+}
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:
@@ -178,8 +230,14 @@ def _words(message: Message, decision: Decision | None) -> str:
             return f"Not sent: {because}."
         case MessageState.CANCELLED:
             return f"Not sent: {because}."
-        case MessageState.ACCEPTED | MessageState.DELIVERED:
+        case MessageState.ACCEPTED:
             return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.DELIVERED:
+            return f"Delivered; the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.COMPLAINED:
+            return f"Delivered, and the recipient complained: {message.provider_answer}."
+        case MessageState.BOUNCED:
+            return f"It came back: {message.provider_answer}."
         case MessageState.UNKNOWN:
             return "Perhaps sent: the connection was lost before the provider's answer."
         case _:

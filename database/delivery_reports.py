@@ -1,13 +1,14 @@
 """What providers and bounces reported about messages, once per event id, before it is looked at."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database.base import Base, insert_once, uuid_key, written_now
+from database.base import Base, table_of, uuid_key, written_now
 from database.messages import Message
 from domain.delivery_reports import DeliveryReport, ReportKind
 
@@ -55,16 +56,24 @@ async def keep_report(
 
     One about a message that is not ours is kept too.
     """
-    message = sa.select(Message.id).where(Message.id == report.effect)
-    return await insert_once(
-        session,
-        DeliveryReportRow,
-        source=source,
-        event_id=event_id,
-        kind=report.kind,
-        effect=report.effect,
-        message_id=await session.scalar(message) if report.effect is not None else None,
-        provider=report.provider,
-        said=report.said,
-        reported_at=report.at,
-    )
+    row = {
+        "source": source,
+        "event_id": event_id,
+        "kind": report.kind,
+        "effect": report.effect,
+        "about": report.effect,
+        "provider": report.provider,
+        "said": report.said,
+        "reported_at": min(report.at, datetime.now(UTC)),  # another's clock may be ahead
+    }
+    return (await session.execute(_KEEP, row)).first() is not None
+
+
+_reports = table_of(DeliveryReportRow)
+_its_message = sa.select(Message.id).where(Message.id == sa.bindparam("about", type_=sa.Uuid))
+_KEEP = (
+    insert(_reports)
+    .values(message_id=_its_message.scalar_subquery())
+    .on_conflict_do_nothing()
+    .returning(_reports.c.id)
+)

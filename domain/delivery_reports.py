@@ -1,9 +1,12 @@
 """What a provider or a bounce says about a message afterwards, and what state follows from it."""
 
+import re
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from domain.messages import MessageState
 from domain.payload import Payload
@@ -19,16 +22,28 @@ class ReportKind(StrEnum):
     OTHER = "other"  # kept and shown, but says nothing about the delivery
 
 
+_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # before it a date is a mistake
+_LONGEST = 500
+_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?|\+\d[\d ()-]{6,}\d")
+
+
+def without_addresses(text: str) -> str:
+    """What a provider says, as one line of plain text that names nobody; at most 500 characters."""
+    plain = "".join(char if char.isprintable() else " " for char in text[: 4 * _LONGEST])
+    return " ".join(_ADDRESS.sub("<address>", plain).split())[:_LONGEST]
+
+
 class DeliveryReport(Payload):
     """One report. `effect` is the id of our message as the provider gives it back, if it does.
 
-    `at` is the machine's time at the provider. `said` holds no address: it is shown and logged.
+    `at` is the machine's time at the provider. `said` is shown and logged, so whoever is named in
+    it is taken out.
     """
 
     kind: ReportKind
     effect: UUID | None
-    said: str = Field(max_length=500)
-    at: AwareDatetime
+    said: Annotated[str, AfterValidator(without_addresses)]
+    at: Annotated[AwareDatetime, Field(ge=_EARLIEST)]
     provider: str
 
 

@@ -75,17 +75,17 @@ def upgrade() -> None:
     )
     column: sa.Column[object] = sa.Column("purpose", purpose, nullable=True)
     op.add_column("suppressions", column)
-    _make_unique("channel", "address", "purpose", postgresql_nulls_not_distinct=True)
+    _make_unique("channel", "address", "purpose", nulls_not_distinct=True)
 
 
 def downgrade() -> None:
     op.execute("DELETE FROM suppressions WHERE purpose IS NOT NULL")  # else they'd mean all
-    _make_unique("channel", "address")
+    _make_unique("channel", "address", nulls_not_distinct=None)
     op.drop_column("suppressions", "purpose")
     op.drop_table("delivery_reports")
 
 
-def _make_unique(*columns: str, **options: bool) -> None:
+def _make_unique(*columns: str, nulls_not_distinct: bool | None) -> None:
     op.drop_index("uq_suppressions_active", table_name="suppressions")
     op.create_index(
         "uq_suppressions_active",
@@ -93,5 +93,5 @@ def _make_unique(*columns: str, **options: bool) -> None:
         list(columns),
         unique=True,
         postgresql_where=sa.text("lifted_at IS NULL"),
-        **options,
+        postgresql_nulls_not_distinct=nulls_not_distinct,
     )
