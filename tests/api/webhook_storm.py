@@ -29,7 +29,7 @@ from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.timeline import TimelineLine
 from domain.delivery_reports import ReportKind, next_state
-from domain.messages import MESSAGES, Channel, MessageState, Template
+from domain.messages import MESSAGES, Channel, MessageState, Purpose, Template
 
 RESEND = "/api/v1/provider-events/resend"
 _TYPES = {
@@ -231,9 +231,11 @@ async def _compare(sessions: Sessions, told: Mapping[UUID, list[str]], result: S
         result.compare(f"dates and claim after {kinds[message]}", dated, True)
     bounced = [m for m, said in kinds.items() if ReportKind.BOUNCED in said]
     complained = [m for m, said in kinds.items() if ReportKind.COMPLAINED in said]
-    expected = Counter((f"{message}@example.com", None) for message in bounced)
-    expected += Counter((f"{message}@example.com", "marketing") for message in complained)
-    result.compare("suppressions", suppressed, expected)
-    expected = Counter((f"delivery/{message}", "message_bounced") for message in bounced)
-    expected += Counter((f"delivery/{message}", "message_complained") for message in complained)
-    result.compare("lines in the history", history, expected)
+    addressed: list[tuple[str, Purpose | None]] = [
+        *((f"{message}@example.com", None) for message in bounced),
+        *((f"{message}@example.com", Purpose.MARKETING) for message in complained),
+    ]
+    result.compare("suppressions", suppressed, Counter(addressed))
+    written = [(f"delivery/{message}", "message_bounced") for message in bounced]
+    written += [(f"delivery/{message}", "message_complained") for message in complained]
+    result.compare("lines in the history", history, Counter(written))
