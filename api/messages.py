@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.delivery_reports import ReportView
 from api.deps import Session
 from api.errors import not_found
 from api.paging import Page, Paging, read_page
@@ -16,7 +17,6 @@ from api.routing import ApiRoute
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from domain.contacts import Decision
-from domain.delivery_reports import ReportKind
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 
 router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
@@ -86,21 +86,6 @@ class ProviderSaid(BaseModel):
     possible_duplicate: bool
 
 
-class Reported(BaseModel):
-    """What a provider, or a bounce, reported afterwards. Moments are the machine's."""
-
-    at: datetime = Field(description="by the clock of who reported it")
-    received_at: datetime
-    source: str = Field(examples=["resend"])
-    kind: ReportKind
-    words: str = Field(examples=["It was delivered."])
-    said: str = Field(description="as it was reported, without addresses")
-    outcome: str | None = Field(
-        description="what came of it; null while it is not looked at",
-        examples=["it was accepted and is delivered"],
-    )
-
-
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
@@ -112,7 +97,7 @@ class Explanation(BaseModel):
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
     held_until: datetime | None = Field(description="business time, where it is known")
     provider: ProviderSaid
-    reports: list[Reported] = Field(description="in the order in which they were received")
+    reports: list[ReportView] = Field(description="in the order in which they were received")
 
 
 @router.get("")
@@ -181,35 +166,13 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
     )
 
 
-async def _reports(session: AsyncSession, message_id: UUID) -> list[Reported]:
+async def _reports(session: AsyncSession, message_id: UUID) -> list[ReportView]:
     found = await session.scalars(
         sa.select(DeliveryReportRow)
         .where(DeliveryReportRow.message_id == message_id)
         .order_by(DeliveryReportRow.id)
     )
-    return [
-        Reported(
-            at=row.reported_at,
-            received_at=row.received_at,
-            source=row.source,
-            kind=row.kind,
-            words=_REPORTED[row.kind],
-            said=row.said,
-            outcome=row.outcome,
-        )
-        for row in found
-    ]
-
-
-_REPORTED = {
-    ReportKind.ACCEPTED: "The provider took it.",
-    ReportKind.DELAYED: "It could not be delivered for a passing reason.",
-    ReportKind.DELIVERED: "It was delivered.",
-    ReportKind.FAILED: "The provider gave it up.",
-    ReportKind.BOUNCED: "It came back: the address takes no messages.",
-    ReportKind.COMPLAINED: "The recipient complained about it.",
-    ReportKind.OTHER: "It says nothing about the delivery.",
-}
+    return [ReportView.model_validate(row) for row in found]
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:

@@ -203,8 +203,8 @@ async def test_a_body_that_says_nothing_is_told_so(
     assert_problem(await send(provider, body), status, code)
 
 
-async def test_whatever_is_in_a_body_can_be_kept(
-    provider: httpx2.AsyncClient, sessions: Sessions
+async def test_whatever_is_in_a_body_can_be_kept_and_shown(
+    provider: httpx2.AsyncClient, api: httpx2.AsyncClient, sessions: Sessions
 ) -> None:
     event_id = f"msg_{uuid4()}"
     strange = "\x00 \ud800 \u202e {{7*7}} '); DROP TABLE" + "x" * 9_000
@@ -212,6 +212,9 @@ async def test_whatever_is_in_a_body_can_be_kept(
     answer = await send(provider, body, event_id)
     assert answer.status_code == 200, answer.text
     [row] = await kept(sessions, event_id)
+    listed = await api.get("/api/v1/delivery-reports?of_ours=false&kind=failed&limit=1")
+    [shown] = listed.json()["items"]
+    assert (shown["event_id"], shown["words"]) == (event_id, "The provider gave it up.")
     assert row.effect is None
     assert row.said.startswith("email.failed: {{7*7}} ')")
     assert len(row.said) <= 500
