@@ -13,6 +13,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    confirm_page,
     contacts,
     customers,
     delivery,
@@ -27,6 +28,7 @@ from api import (
     openapi,
     pages,
     policies,
+    preferences_page,
     processes,
     promises,
     schedules,
@@ -35,6 +37,7 @@ from api import (
     survey_page,
     tasks,
     timeline,
+    tracking_page,
     unsubscribe_page,
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
@@ -73,6 +76,9 @@ PUBLIC: tuple[APIRouter, ...] = (
     docs.router,
     survey_page.router,
     unsubscribe_page.router,
+    preferences_page.router,
+    confirm_page.router,
+    tracking_page.router,
     inbox_page.router,
 )
 _PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # those in the OpenAPI document
