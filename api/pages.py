@@ -62,7 +62,7 @@ def words(lang: str, name: str, *about: object) -> str:
 
 def form_fields(body: bytes) -> dict[str, list[str]]:
     """The fields of a plain HTML form. Raises ValueError for what isn't one."""
-    return parse_qs(body.decode(), max_num_fields=40, keep_blank_values=True)
+    return parse_qs(body.decode(), max_num_fields=40, keep_blank_values=True, errors="strict")
 
 
 def page_locale(locale: str) -> str:

@@ -113,10 +113,9 @@ def _read_form(body: bytes) -> _Wishes:
     """Raises ValueError or KeyError for a form that isn't ours."""
     fields = form_fields(body)
     on, was_on = fields.get("on", []), fields.get("was_on", [])
+    offered = {name: _contact(name) for name in fields.get("offered", [])}
     switched = {
-        _contact(name): name in on
-        for name in fields.get("offered", [])
-        if (name in on) != (name in was_on)
+        contact: name in on for name, contact in offered.items() if (name in on) != (name in was_on)
     }
     language, was_language = fields["language"][0], fields["was_language"][0]
     channel, was_channel = fields.get("channel", [""])[0], fields.get("was_channel", [""])[0]
