@@ -20,7 +20,6 @@ from api.statements import tell_of_opt_out
 from database.customers import READING_LOCALE, Customer
 from database.queries.consents import Statement, state_consent
 from database.queries.customers import clock_of, hold_messages
-from domain.clock import REAL_TIME
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
 from domain.tokens import TokenPurpose, parse_unsubscribe_value, preferences_value, sign, verify
@@ -44,11 +43,10 @@ async def open_unsubscribing(token: Token, session: Session, held: Held) -> HTML
 async def unsubscribe_customer(token: Token, session: Session, held: Held) -> HTMLResponse:
     """Withdraw the consent. The body is not looked at; a repeat changes nothing."""
     customer_id, channel, purpose = _about(held, token)
-    answer = await _page(session, held, token, customer_id, channel, purpose, done=True)
     statement = await _withdraw(held, customer_id, channel, purpose)
     if purpose is Purpose.MARKETING:
         await tell_of_opt_out(session, held, customer_id, channel, statement)
-    return answer
+    return await _page(session, held, token, customer_id, channel, purpose, done=True)
 
 
 def _about(held: Resources, token: str) -> tuple[UUID, Channel, Purpose]:
@@ -61,13 +59,24 @@ def _about(held: Resources, token: str) -> tuple[UUID, Channel, Purpose]:
 async def _withdraw(
     held: Resources, customer_id: UUID, channel: Channel, purpose: Purpose
 ) -> Statement:
-    """The withdrawal that holds. Committed by itself: it must hold even while Temporal is away."""
+    """The withdrawal that holds. Committed by itself: it must hold even while Temporal is away.
+
+    Before the request's own session is used: who holds one connection and waits for another can
+    wait for ever, where many unsubscribe at once.
+    """
     async with held.sessions.begin() as own:
         await hold_messages(own, customer_id)
-        now = now_on(await clock_of(own, customer_id) or REAL_TIME)
-        withdrawn = ConsentState.WITHDRAWN
+        clock = await clock_of(own, customer_id)
+        if clock is None:
+            raise Problem(Code.INVALID_LINK, "the customer is not there")
         return await state_consent(
-            own, customer_id, channel, purpose, withdrawn, source=_SOURCE, now=now
+            own,
+            customer_id,
+            channel,
+            purpose,
+            ConsentState.WITHDRAWN,
+            source=_SOURCE,
+            now=now_on(clock),
         )
 
 
