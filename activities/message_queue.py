@@ -118,12 +118,9 @@ _DECIDE = (
             (_decided.c.state == MessageState.HELD.value, _next_look), else_=_messages.c.due_since
         ),
         channel=sa.func.coalesce(_decided.c.channel, _messages.c.channel),
-        asked_channel=sa.case(
-            (
-                _decided.c.channel != _messages.c.channel,
-                sa.func.coalesce(_messages.c.asked_channel, _messages.c.channel),
-            ),
-            else_=_messages.c.asked_channel,
+        asked_channel=sa.func.nullif(
+            sa.func.coalesce(_messages.c.asked_channel, _messages.c.channel),
+            sa.func.coalesce(_decided.c.channel, _messages.c.channel),
         ),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
