@@ -156,7 +156,8 @@ async def _switch(
         if wanted is None:
             continue
         state = ConsentState.GRANTED if wanted else ConsentState.WITHDRAWN
-        if wanted and channel is not sent_by and policy.confirms(channel, purpose):
+        holds = standing.consents.get(f"{channel}/{purpose}") is ConsentState.GRANTED
+        if wanted and not holds and channel is not sent_by and policy.confirms(channel, purpose):
             state = ConsentState.PENDING
         statement = await state_consent(
             session,
@@ -233,9 +234,8 @@ async def _page(
         local = moment.astimezone(ZoneInfo(standing.zone))
         return format_date(local, "long", locale=lang.replace("-", "_"))
 
-    ours = page_locale(standing.locale)
     spoken = Locale.parse(standing.locale, sep="-").language
-    language = ours if Locale.parse(ours, sep="-").language == spoken else standing.locale
+    language = lang if Locale.parse(lang, sep="-").language == spoken else standing.locale
     context = {
         "token": token,
         "changes": None

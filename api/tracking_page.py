@@ -16,6 +16,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Request
 from fastapi.responses import RedirectResponse, Response
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import Held, Resources
 from api.errors import Code, Problem
@@ -69,19 +70,21 @@ async def _count(held: Resources, message_id: UUID, kind: ReactionKind, link: st
     """Once a day at most. What cannot be written now is not counted: nobody waits for it."""
     try:
         async with asyncio.timeout(_PATIENCE), held.sessions.begin() as session:
-            message = await session.get(Message, message_id)
-            if message is None or message.customer_id is None:
-                return
-            recent = Message.queued_at > sa.func.now() - _COUNTED_FOR
-            allowed = (await contact_policy(session)).track and await session.scalar(
-                sa.select(recent).where(Message.id == message_id)
-            )
-            said = await newest_statement(
-                session, message.customer_id, message.channel, Purpose.TRACKING
-            )
-            if allowed and said is not None and said.state is ConsentState.GRANTED:
-                await insert_once(
-                    session, MessageReaction, message_id=message_id, kind=kind, link=link
-                )
+            if await _may_count(session, message_id):
+                reaction = {"message_id": message_id, "kind": kind, "link": link}
+                await insert_once(session, MessageReaction, **reaction)
     except (DBAPIError, PoolTimeout, TimeoutError) as problem:
         _log.warning("a reaction to a message is not counted: %s", type(problem).__name__)
+
+
+async def _may_count(session: AsyncSession, message_id: UUID) -> bool:
+    found = await session.execute(
+        sa.select(Message.customer_id, Message.channel).where(
+            Message.id == message_id, Message.queued_at > sa.func.now() - _COUNTED_FOR
+        )
+    )
+    message = found.one_or_none()
+    if message is None or not (await contact_policy(session)).track:
+        return False
+    said = await newest_statement(session, message.customer_id, message.channel, Purpose.TRACKING)
+    return said is not None and said.state is ConsentState.GRANTED

@@ -172,7 +172,7 @@ async def test_a_rest_holds_selling_until_it_ends_and_drops_what_would_be_too_la
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
     until_then = NOON + timedelta(days=30)
-    resting = {"consent": True, "marketing_paused_until": until_then}
+    resting: dict[str, Any] = {"consent": True, "marketing_paused_until": until_then}
     customer = await ask_at_noon(sessions, Template.MARKETING_VALUE, **resting)
     await ask_at_noon(sessions, Template.WIN_BACK, **resting)
     await ask_at_noon(sessions, Template.ORDER_LATE, marketing_paused_until=until_then)

@@ -276,6 +276,24 @@ async def test_a_grant_holds_at_once_only_for_the_channel_the_link_came_by(
     assert (asked.template, asked.channel) == (Template.CONFIRM_OPT_IN, other)
 
 
+async def test_a_consent_that_holds_is_not_asked_about_again_by_a_stale_form(
+    stranger: httpx2.AsyncClient,
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    make_customer: MakeCustomer,
+) -> None:
+    """It was confirmed while the other tab still showed it as off."""
+    customer = await make_customer(phone=PHONE)
+    link = link_of(customer, Channel.SMS)
+    form = (await opened(stranger, link)).filled(on=("email/marketing",))
+    grant = {"channel": "email", "purpose": "marketing", "state": "granted", "source": "form"}
+    await api.post(f"/api/v1/customers/{customer}/consents", json=grant)
+    async with published(sessions, ContactPolicy(double_opt_in=("email/marketing",))):
+        page = await saved(stranger, link, form)
+    assert "Nothing has changed." in page.text
+    assert await statements(sessions, customer) == []
+
+
 async def test_tracking_is_offered_where_there_is_some_or_was_allowed(
     stranger: httpx2.AsyncClient, sessions: Sessions, make_customer: MakeCustomer
 ) -> None:

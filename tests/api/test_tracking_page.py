@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from database.base import Sessions
 from database.messages import Message
@@ -149,9 +150,7 @@ async def test_a_scanner_that_only_asks_for_the_headers_is_not_counted(
 async def test_a_link_leads_on_while_the_database_is_away(
     settings: Settings, message: UUID
 ) -> None:
-    away = settings.model_copy(
-        update={"database_url": settings.database_url.__class__("postgresql://x@127.0.0.1:1/x")}
-    )
+    away = settings.model_copy(update={"database_url": SecretStr("postgresql://x@127.0.0.1:1/x")})
     async with running_app(away) as app, calling(app, None) as client:
         await use_both(client, message)
 
