@@ -29,7 +29,13 @@ from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.customers import Consent, ContactPoint, Customer, Preference
-from database.queries.consents import ask_to_confirm, contact_policy, newest_statement
+from database.queries.consents import (
+    Statement,
+    after_all,
+    ask_to_confirm,
+    contact_policy,
+    newest_statement,
+)
 from database.queries.customers import clock_of, hold_messages
 from domain.clock import Clock
 from domain.contacts import ConsentState
@@ -158,7 +164,9 @@ async def record_consent(
     sent.
     """
     clock = await customer_clock(session, customer_id)
-    occurred_at = body.occurred_at or now_on(clock)
+    await hold_messages(session, customer_id)
+    newest = await newest_statement(session, customer_id, body.channel, body.purpose)
+    occurred_at = body.occurred_at or after_all(newest, now_on(clock))
     refuse_future(occurred_at, clock)
     if body.state is ConsentState.WITHDRAWN and body.purpose is Purpose.MARKETING:
         event = OptedOutEvent(
@@ -172,8 +180,7 @@ async def record_consent(
         )
         await accept(session, held, caller, event, body)
         return await _consent(session, derived_id("opt-out", event.event_id, body.channel))
-    await hold_messages(session, customer_id)
-    state = await _needing_confirmation(session, customer_id, body, now_on(clock))
+    state = await _needing_confirmation(session, customer_id, body, newest, now_on(clock))
     consent_id = await session.scalar(
         insert(Consent)
         .values(
@@ -192,7 +199,11 @@ async def record_consent(
 
 
 async def _needing_confirmation(
-    session: AsyncSession, customer_id: UUID, body: NewConsent, now: datetime
+    session: AsyncSession,
+    customer_id: UUID,
+    body: NewConsent,
+    newest: Statement | None,
+    now: datetime,
 ) -> ConsentState:
     """The state to be recorded: a grant that has to be confirmed first is asked about."""
     policy = await contact_policy(session)
@@ -200,7 +211,6 @@ async def _needing_confirmation(
         return body.state
     if not policy.confirms(body.channel, body.purpose):
         return body.state
-    newest = await newest_statement(session, customer_id, body.channel, body.purpose)
     if newest is not None and newest.state is ConsentState.GRANTED:
         return body.state
     await ask_to_confirm(session, customer_id, body.channel, policy=policy, now=now)

@@ -246,19 +246,20 @@ def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
         return asked, None
     others = Channel if facts.message_class is MessageClass.TRANSACTIONAL else ()
     obstacles: list[str] = []
-    chosen = asked
+    chosen: Channel | None = None
     for channel in dict.fromkeys((preferred, asked, *others)):
         obstacle = _obstacle(facts, channel)
         if obstacle is None:
             chosen = channel
             break
         obstacles.append(obstacle)
-    if chosen is asked is preferred:
+    if preferred is asked and chosen in (asked, None):
         return asked, None
     prefers = f"; the customer prefers {facts.preferred}" if facts.preferred else ""
     but = f", but {', '.join(obstacles)}" if obstacles else ""
-    because = f"asked by {asked}{prefers}{but}: it goes by {chosen}"
-    return chosen, Rule(name="channel", passed=True, because=because)
+    goes = f"it goes by {chosen}" if chosen else "no channel is open"
+    because = f"asked by {asked}{prefers}{but}: {goes}"
+    return chosen or asked, Rule(name="channel", passed=chosen is not None, because=because)
 
 
 def _obstacle(facts: ChannelFacts, channel: Channel) -> str | None:

@@ -57,6 +57,13 @@ async def newest_statement(
     return None if row is None else Statement(*row)
 
 
+def after_all(newest: Statement | None, now: datetime) -> datetime:
+    """The moment of what is said now: after any other statement, whatever the clock of the system
+    that reported that one said.
+    """
+    return now if newest is None else max(now, newest.occurred_at + _JUST_AFTER)
+
+
 async def state_consent(
     session: AsyncSession,
     customer_id: UUID,
@@ -70,13 +77,12 @@ async def state_consent(
 ) -> Statement:
     """Record what the customer says now; what holds already is not recorded again.
 
-    The caller has called `hold_messages`. `now` is business time. The statement comes after any
-    other, whatever the clock of the system that reported that one said.
+    The caller has called `hold_messages`. `now` is business time.
     """
     newest = await newest_statement(session, customer_id, channel, purpose)
     if newest is not None and newest.state is state:
         return newest
-    occurred_at = max(now, newest.occurred_at + _JUST_AFTER) if newest is not None else now
+    occurred_at = after_all(newest, now)
     statement_id: UUID = (
         await session.execute(
             _ADD,

@@ -256,14 +256,19 @@ async def test_many_unsubscribe_at_once(
     assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
 
 
-async def test_unsubscribing_comes_after_a_grant_of_the_future(
-    stranger: httpx2.AsyncClient, api: httpx2.AsyncClient, make_customer: MakeCustomer
+@pytest.mark.parametrize("by", ["link", "phone"])
+async def test_leaving_comes_after_a_grant_of_the_future(
+    stranger: httpx2.AsyncClient, api: httpx2.AsyncClient, make_customer: MakeCustomer, by: str
 ) -> None:
     """The clock of the system that reported the grant goes ahead of ours."""
     later = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
     grant = {"channel": "email", "purpose": "marketing", "source": "form", "occurred_at": later}
     customer = await make_customer(consents=[grant])
-    await stranger.post(_unsubscribe_link(customer))
+    if by == "link":
+        await stranger.post(_unsubscribe_link(customer))
+    else:
+        body = {"channel": "email", "purpose": "marketing", "state": "withdrawn", "source": "phone"}
+        await api.post(f"/api/v1/customers/{customer}/consents", json=body)
     held = await api.get(f"/api/v1/customers/{customer}/consents", params={"holds": "true"})
     [said] = held.json()["items"]
     assert said["state"] == "withdrawn"

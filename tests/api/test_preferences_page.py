@@ -257,6 +257,22 @@ async def test_a_rest_ends_by_itself_or_when_the_customer_says_so(
     assert "end" not in page.offers["pause"]
 
 
+async def test_a_rest_is_in_the_time_the_customer_lives_in(
+    stranger: httpx2.AsyncClient,
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    make_customer: MakeCustomer,
+) -> None:
+    body = {"name": "rest", "business_origin": "2017-06-15T12:00:00Z", "speed": 1}
+    simulation = (await api.post("/api/v1/simulations", json=body)).json()["id"]
+    customer = await make_customer(simulation_id=simulation)
+    link = link_of(customer)
+    page = await saved(stranger, link, (await opened(stranger, link)).filled(pause="6"))
+    assert "No news and offers until December 15, 2017." in page.text
+    paused = (await row_of(sessions, customer)).marketing_paused_until
+    assert paused == datetime(2017, 12, 15, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("channel", ["email", "sms"])
 async def test_a_grant_holds_at_once_only_for_the_channel_the_link_came_by(
     stranger: httpx2.AsyncClient, sessions: Sessions, make_customer: MakeCustomer, channel: str

@@ -258,6 +258,12 @@ def test_without_a_wish_only_what_belongs_to_a_contract_goes_another_way(
             "it goes by email",
         ),
         (
+            {"preferred": Channel.SMS, "ways": {Channel.EMAIL: Way("somebody", "hard bounce")}},
+            Channel.EMAIL,
+            "asked by email; the customer prefers sms, but no address for sms is known, "
+            "the address for email is suppressed: no channel is open",
+        ),
+        (
             {"ways": {Channel.EMAIL: Way("somebody", "hard bounce"), Channel.SMS: OPEN}},
             Channel.SMS,
             "asked by email, but the address for email is suppressed: it goes by sms",
