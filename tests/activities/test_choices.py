@@ -114,8 +114,9 @@ async def test_what_cannot_go_by_the_preferred_channel_goes_by_the_asked_one(
     )
     async with running(activities):
         confirmed, selling = await until_settled(sessions)
-        await suppress(sessions, (Channel.SMS, PHONE))
-        await ask_at_noon(sessions, Template.ORDER_LATE, preferred_channel=Channel.SMS)
+    await suppress(sessions, (Channel.SMS, PHONE))
+    await ask_at_noon(sessions, Template.ORDER_LATE, preferred_channel=Channel.SMS)
+    async with running(activities):
         *_, late = await until_settled(sessions)
     for message, obstacle in (
         (confirmed, "it has no wording for sms"),
