@@ -11,13 +11,24 @@ from uuid import UUID
 from activities.message_queue import Facts, Reader
 from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
-from domain.contacts import ContactFacts, Decision, Outcome, may_send
-from domain.messages import Channel, MessageClass, MessageState
+from domain.contacts import (
+    ChannelFacts,
+    ConsentState,
+    ContactFacts,
+    Decision,
+    Outcome,
+    Rule,
+    Way,
+    choose_channel,
+    may_send,
+)
+from domain.messages import Channel, MessageClass, MessageState, Purpose
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
 from messaging.render import NotRendered, Rendered, Renderer
 from messaging.render_process import RenderProcess
 from messaging.staff_wording import RenderJob
+from messaging.tracking import tracked
 
 _STAFF = Reader(
     name="team",
@@ -108,10 +119,13 @@ class ClaimWriter:
 
     async def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
-        address, locale = self._address(due, facts)
-        locale = locale or reader.locale
+        channel, chosen_because = self._channel(due, facts, reader)
+        address, locale = self._address(due, facts, channel)
+        locale = reader.chosen_locale or locale or reader.locale
         wording = self.wordings.choose(due, locale, reader.tone)
-        decision = _decision(due, facts, reader, address, wording)
+        decision = _decision(due, facts, reader, channel, address, wording)
+        if chosen_because is not None:
+            decision = decision.model_copy(update={"rules": (chosen_because, *decision.rules)})
         if decision.outcome is Outcome.SUPPRESS or address is None:
             return _unsent(due, decision, MessageState.SUPPRESSED)
         if decision.outcome is Outcome.CANCEL:
@@ -120,10 +134,11 @@ class ClaimWriter:
             return self._held(due, decision, reader.clock)
         if wording is None:
             raise NotRendered(f"{due.template}: version {due.template_version} is gone")
-        outgoing = await self._write(due, facts, reader, address, locale, wording)
+        outgoing = await self._write(due, facts, reader, channel, address, locale, wording)
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
+            "channel": channel,
             "attempts": due.attempts + 1,
             "address": address,
             "locale": locale,
@@ -134,11 +149,11 @@ class ClaimWriter:
             "html": outgoing.html,
         }
         if due.customer_id is not None:
-            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
+            reader.sent.setdefault(f"{channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
-            channel=due.channel,
+            channel=channel,
             message_class=due.message_class,
             attempts=due.attempts + 1,
             due_since=due.due_since,
@@ -157,16 +172,48 @@ class ClaimWriter:
         not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
         return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)
 
-    def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
+    def _channel(self, due: Any, facts: Facts, reader: Reader) -> tuple[Channel, Rule | None]:
+        """The channel it goes by; the rule where there was something to choose."""
+        asked: Channel = due.asked_channel or due.channel
+        if due.customer_id is None:
+            return asked, None
+        return choose_channel(
+            ChannelFacts(
+                asked=asked,
+                fixed=due.channel_fixed,
+                preferred=reader.preferred_channel,
+                message_class=due.message_class,
+                purpose=due.purpose,
+                consents=reader.consents,
+                ways={
+                    channel: self._way(due, facts, reader, channel)
+                    for channel in Channel
+                    if (due.customer_id, channel) in facts.addresses
+                },
+            )
+        )
+
+    def _way(self, due: Any, facts: Facts, reader: Reader, channel: Channel) -> Way:
+        address, locale = facts.addresses[due.customer_id, channel]
+        locale = reader.chosen_locale or locale or reader.locale
+        wording = self.wordings.choose(due, locale, reader.tone)
+        if wording is None or wording.sources is None:
+            worded = self.renderer.has_wording(due.template, channel, locale)
+        else:
+            worded = channel is Channel.EMAIL or wording.sources.sms is not None
+        return Way(address, facts.suppression(channel, address, due.purpose), worded)
+
+    def _address(self, due: Any, facts: Facts, channel: Channel) -> tuple[str | None, str | None]:
         if due.customer_id is None:
             return due.context.get("to") or None, due.context.get("locale")
-        return facts.addresses.get((due.customer_id, due.channel), (None, None))
+        return facts.addresses.get((due.customer_id, channel), (None, None))
 
     async def _write(
         self,
         due: Any,
         facts: Facts,
         reader: Reader,
+        channel: Channel,
         address: str,
         locale: str,
         wording: Wording,
@@ -178,10 +225,19 @@ class ClaimWriter:
             context["survey_url"] = self.links.survey(due.context["survey_id"])
         unsubscribe = ""
         if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
-            unsubscribe = self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
+            unsubscribe = self.links.unsubscribe(due.customer_id, channel, due.purpose)
         context["unsubscribe_url"] = unsubscribe or context.get("unsubscribe_url", "")
-        rendered = await self._render(due, wording, locale, context, reader.zone)
+        refusable = due.message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
+        if refusable and due.customer_id is not None:
+            context["preferences_url"] = self.links.preferences(due.customer_id, channel)
+        if due.context.get("confirms"):
+            until = datetime.fromisoformat(due.context["confirm_until"])
+            context["confirm_url"] = self.links.confirm(due.customer_id, channel, until, address)
+        rendered = await self._render(due, wording, channel, locale, context, reader.zone)
         message_id: UUID = due.id
+        html = rendered.html
+        if html is not None and facts.policy.track and _may_track(reader, channel):
+            html = tracked(html, message_id, self.links)
         return OutgoingMessage(
             effect=str(message_id),
             message_id=self.links.message_id(due.key),
@@ -189,17 +245,23 @@ class ClaimWriter:
             name=reader.name,
             subject=f"[Test] {rendered.subject}" if "test" in context else rendered.subject,
             text=rendered.text,
-            html=rendered.html,
+            html=html,
             unsubscribe_url=unsubscribe,
             still_ours=lambda: self.still_ours(message_id),
         )
 
     async def _render(
-        self, due: Any, wording: Wording, locale: str, context: Mapping[str, str], zone: str
+        self,
+        due: Any,
+        wording: Wording,
+        channel: Channel,
+        locale: str,
+        context: Mapping[str, str],
+        zone: str,
     ) -> Rendered:
         """The files are ours and rendered here; what staff wrote, where it can be killed."""
         if wording.sources is None:
-            return self.renderer.render(due.template, due.channel, locale, context, zone=zone)
+            return self.renderer.render(due.template, channel, locale, context, zone=zone)
         return await self.staff.render(
             RenderJob(
                 company=self.renderer.company,
@@ -207,7 +269,7 @@ class ClaimWriter:
                 sources=wording.sources,
                 wording=wording.locale,
                 locale=locale,
-                channel=due.channel,
+                channel=channel,
                 context=context,
                 claims={name: claim.wording for name, claim in wording.claims.items() if claim},
                 zone=zone,
@@ -228,14 +290,19 @@ class ClaimWriter:
         return Decided(row, MessageState.QUEUED)
 
 
+def _may_track(reader: Reader, channel: Channel) -> bool:
+    return reader.consents.get(f"{channel}/{Purpose.TRACKING}") is ConsentState.GRANTED
+
+
 def _decision(
     due: Any,
     facts: Facts,
     reader: Reader,
+    channel: Channel,
     address: str | None,
     wording: Wording | None,
 ) -> Decision:
-    reason = facts.suppressed.get((due.channel, address.lower())) if address else None
+    reason = facts.suppression(channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
     return may_send(
@@ -244,20 +311,22 @@ def _decision(
             zone=reader.zone,
             message_class=due.message_class,
             purpose=due.purpose,
-            channel=due.channel,
+            channel=channel,
             address=address,
             consents=reader.consents,
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
-            quiet_hours=policy.quiet_hours(due.channel, due.purpose) if of_customer else None,
-            cap=policy.cap(due.channel, due.purpose) if of_customer else None,
-            sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
+            quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,
+            cap=policy.cap(channel, due.purpose) if of_customer else None,
+            sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
             claims={
                 name: claim.expires_on if claim else None
                 for name, claim in (wording.claims if wording else {}).items()
             },
+            marketing_paused_until=reader.marketing_paused_until,
+            confirms=due.context.get("confirms"),
         )
     )
 
@@ -272,7 +341,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "address", "locale", "message_id", "answer")
+    nothing = ("not_before", "token", "channel", "address", "locale", "message_id", "answer")
     unwritten = ("template_version", "subject", "text", "html")
     return {
         "id": str(due.id),

@@ -12,10 +12,10 @@ from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.steps import current_policy
+from activities.suppressions import suppress
 from database.customers import (
     CLOCK_COLUMNS,
     Consent,
@@ -27,10 +27,11 @@ from database.customers import (
 )
 from database.messages import Message
 from database.processes import ProcessRow
+from database.queries.policies import current_policy
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
-from domain.messages import Channel, MessageClass, MessageState
+from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
@@ -64,7 +65,7 @@ _DUE = (
             for name in (
                 *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
                 *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
-                "template_version",
+                *("asked_channel", "channel_fixed", "template_version"),
             )
         )
     )
@@ -97,6 +98,7 @@ _decided = _given(
     delay=sa.Float,
     not_before=sa.DateTime(timezone=True),
     token=sa.Text,
+    channel=sa.Text,  # of what is sent
     attempts=sa.Integer,
     address=sa.Text,
     locale=sa.Text,
@@ -117,6 +119,11 @@ _DECIDE = (
         not_before=_next_look,
         due_since=sa.case(
             (_decided.c.state == MessageState.HELD.value, _next_look), else_=_messages.c.due_since
+        ),
+        channel=sa.func.coalesce(_decided.c.channel, _messages.c.channel),
+        asked_channel=sa.func.nullif(
+            sa.func.coalesce(_messages.c.asked_channel, _messages.c.channel),
+            sa.func.coalesce(_decided.c.channel, _messages.c.channel),
         ),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
@@ -146,25 +153,33 @@ _settled = _given(
     uncounted=sa.Integer,
     possible_duplicate=sa.Boolean,
 )
+_is_sending = sa.text("messages.state = 'sending'")
+# A report was here before the dispatcher's own yes, and left it the token: it adds what only it
+# knows. Nothing else that it could say is of use then.
+_was_overtaken = sa.and_(_settled.c.token.is_not(None), _settled.c.state == "accepted")
+_answer = _messages.c.provider_answer
 _SETTLE = (
     sa.update(_messages)
     .where(
         _messages.c.id == _settled.c.id,
-        sa.text("messages.state = 'sending'"),
         _messages.c.claimed_by.is_not_distinct_from(_settled.c.token),
+        sa.or_(_is_sending, _was_overtaken),
     )
     .values(
-        state=_settled.c.state,
+        state=sa.case((_is_sending, _settled.c.state), else_=_messages.c.state),
         not_before=_after(_settled.c.delay),
         claimed_by=None,
-        accepted_at=_settled.c.accepted_at,
-        told_at=_settled.c.told_at,
+        accepted_at=sa.func.coalesce(_messages.c.accepted_at, _settled.c.accepted_at),
+        told_at=sa.func.coalesce(_messages.c.told_at, _settled.c.told_at),
         provider=_settled.c.provider,
-        provider_answer=_settled.c.answer,
+        provider_answer=sa.case(
+            (sa.text("messages.state IN ('failed','bounced','complained')"), _answer),
+            else_=_settled.c.answer,
+        ),
         attempts=_messages.c.attempts - _settled.c.uncounted,
         possible_duplicate=_messages.c.possible_duplicate | _settled.c.possible_duplicate,
     )
-    .returning(_messages.c.state)
+    .returning(_settled.c.state)
 )
 
 
@@ -214,6 +229,9 @@ class Reader:
     # When he was written to, by contact ("<channel>/<purpose>"), for those that are capped. A claim
     # adds its own, so that the next message of the batch knows of it.
     sent: dict[str, list[datetime]]
+    chosen_locale: str | None = None  # these three by himself
+    preferred_channel: Channel | None = None
+    marketing_paused_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -222,10 +240,15 @@ class Facts:
 
     readers: Mapping[UUID, Reader]
     addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
-    suppressed: Mapping[tuple[Channel, str], str]
+    suppressed: Mapping[tuple[Channel, str, Purpose | None], str]
     policy: ContactPolicy
     ended: Set[str]  # of the processes that have a series of messages, those that are over
     texts: Mapping[UUID, str] = field(default_factory=dict)
+
+    def suppression(self, channel: Channel, address: str, purpose: Purpose) -> str | None:
+        """Why the address must not be written to, for this purpose or for any."""
+        everything = self.suppressed.get((channel, address.lower(), None))
+        return everything or self.suppressed.get((channel, address.lower(), purpose))
 
 
 _END_WITH_US = sa.text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
@@ -262,7 +285,11 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     recoveries = await _open_recovery_cases(session, selling) if selling else {}
     policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
     clocks = {row.id: clock_in(row) for row in customers}
-    capped = {row.customer_id for row in due if policy.cap(row.channel, row.purpose)} & set(clocks)
+    capped = {
+        row.customer_id
+        for row in due
+        if any(policy.cap(channel, row.purpose) for channel in Channel)
+    } & set(clocks)
     sent = await _sent(session, list(capped), clocks, policy) if capped else {}
     series = [row.workflow_id for row in due if row.not_after is not None]
     wanted = [address for address, _ in addresses.values()]
@@ -280,6 +307,9 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 consents=consents.get(row.id, {}),
                 open_recovery_cases=recoveries.get(row.id, 0),
                 sent=sent.setdefault(row.id, {}),
+                chosen_locale=row.chosen_locale,
+                preferred_channel=row.preferred_channel,
+                marketing_paused_until=row.marketing_paused_until,
             )
             for row in customers
         },
@@ -302,18 +332,7 @@ async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> 
     """
     found = await session.execute(_SETTLE, {"rows": [s.row() for s in settlements]})
     states = [MessageState(state) for state in found.scalars()]
-    dead = {s.suppress: s.answer for s in settlements if s.suppress}
-    if dead:
-        await session.execute(
-            insert(Suppression)
-            .values(
-                [
-                    {"channel": channel, "address": address.lower(), "reason": f"bounced: {why}"}
-                    for (channel, address), why in dead.items()
-                ]
-            )
-            .on_conflict_do_nothing()
-        )
+    await suppress(session, {s.suppress: f"bounced: {s.answer}" for s in settlements if s.suppress})
     return states
 
 
@@ -443,6 +462,9 @@ _LOCK_CUSTOMERS = (
         Customer.locale,
         Customer.tone,
         Customer.zone,
+        Customer.chosen_locale,
+        Customer.preferred_channel,
+        Customer.marketing_paused_until,
         *CLOCK_COLUMNS,
     )
     .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
@@ -479,7 +501,9 @@ _ADDRESSES = (
         ContactPoint.id.desc(),
     )
 )
-_SUPPRESSIONS = sa.select(Suppression.channel, Suppression.address, Suppression.reason).where(
+_SUPPRESSIONS = sa.select(
+    Suppression.channel, Suppression.address, Suppression.purpose, Suppression.reason
+).where(
     Suppression.address == sa.any_(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text))),
     Suppression.lifted_at.is_(None),
 )
@@ -521,10 +545,10 @@ async def _addresses(
 
 async def _suppressed(
     session: AsyncSession, addresses: Collection[str]
-) -> dict[tuple[Channel, str], str]:
+) -> dict[tuple[Channel, str, Purpose | None], str]:
     lowered = sorted({address.lower() for address in addresses})
     found = await session.execute(_SUPPRESSIONS, {"addresses": lowered})
-    return {(row.channel, row.address): row.reason for row in found}
+    return {(row.channel, row.address, row.purpose): row.reason for row in found}
 
 
 async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:

@@ -19,6 +19,7 @@ from api.etags import IfMatch, changed_meanwhile, etag, expected_version
 from api.fields import (
     Body,
     Email,
+    Flag,
     Instant,
     Line,
     LocaleTag,
@@ -51,6 +52,7 @@ from domain.templates import Tone
 router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute)
 
 _BULK = 200
+_CLEARABLE = ("preferred_channel", "tone")
 
 
 class GrantBody(Body):
@@ -62,6 +64,9 @@ class GrantBody(Body):
     wording: Prose | None = None
     occurred_at: Instant | None = Field(
         None, description="null: now, and only if nothing is known about this purpose yet"
+    )
+    confirmed: Flag = Field(
+        False, description="true: confirmed where it was given, so no link to confirm is sent"
     )
 
 
@@ -93,9 +98,10 @@ class CustomerChange(Body):
 
     kind: CustomerKind | None = None
     name: Line | None = None
-    locale: LocaleTag | None = None
+    locale: LocaleTag | None = Field(None, description="also over what the customer has chosen")
     zone: Zone | None = None
     tone: Tone | None = Field(None, description="how to speak to this customer; null: as to all")
+    preferred_channel: Channel | None = Field(None, description="null: none is preferred")
 
 
 class AddressView(BaseModel):
@@ -118,6 +124,9 @@ class CustomerView(BaseModel):
     locale: str
     zone: str
     tone: Tone | None = Field(description="how to speak to this customer; null: as to all")
+    chosen_locale: str | None = Field(description="by the customer; goes before `locale`")
+    preferred_channel: Channel | None
+    marketing_paused_until: datetime | None = Field(description="by the customer; business time")
     simulation_id: UUID | None
     stage: Stage | None = Field(description="null: nothing has happened yet")
     stage_reason: str
@@ -315,8 +324,10 @@ async def change_customer(
     expected = expected_version(if_match)
     values = body.model_dump(exclude_unset=True)
     for name, value in values.items():
-        if value is None and name != "tone":
+        if value is None and name not in _CLEARABLE:
             raise invalid_field(f"/{name}", "cannot be cleared")
+    if "locale" in values:
+        values["chosen_locale"] = None
     unchanged = sa.true() if expected is None else Customer.version == expected
     changed = await session.scalar(
         sa.update(Customer)
@@ -354,7 +365,7 @@ def as_write(reference: str, body: CustomerFields) -> CustomerWrite:
         simulation_id=body.simulation_id,
         addresses={channel: address for channel, address in given.items() if address},
         grants=[
-            Grant(g.channel, g.purpose, g.source, g.wording or "", g.occurred_at)
+            Grant(g.channel, g.purpose, g.source, g.wording or "", g.occurred_at, g.confirmed)
             for g in body.consents
         ],
     )
@@ -389,6 +400,9 @@ def _view(
         locale=customer.locale,
         zone=customer.zone,
         tone=customer.tone,
+        chosen_locale=customer.chosen_locale,
+        preferred_channel=customer.preferred_channel,
+        marketing_paused_until=customer.marketing_paused_until,
         simulation_id=customer.simulation_id,
         stage=stands.stage if stands else None,
         stage_reason=stands.stage_reason if stands else "",

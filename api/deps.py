@@ -99,6 +99,9 @@ class Resources:
     schema_head: str | None
     workshop: Workshop
     staff_digest_to: str
+    links_base: str  # our address as others see it
+    resend_secret: bytes | None = None  # what providers sign their events with
+    twilio_token: str | None = None
 
 
 def resources(request: Request) -> Resources:

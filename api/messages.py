@@ -1,5 +1,6 @@
 """Messages: what was sent to whom, what was not, and why."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -9,11 +10,14 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.delivery_reports import ReportView
 from api.deps import Session
 from api.errors import not_found
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
+from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
+from database.reactions import MessageReaction, ReactionKind
 from domain.contacts import Decision
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 
@@ -34,6 +38,7 @@ class MessageView(BaseModel):
     message_class: MessageClass
     purpose: Purpose
     channel: Channel
+    asked_channel: Channel | None = Field(description="where it went by another than asked for")
     state: MessageState
     asked_at: datetime
     queued_at: datetime
@@ -93,6 +98,16 @@ class ProviderSaid(BaseModel):
     possible_duplicate: bool
 
 
+class Reaction(BaseModel):
+    """Counted once a day at most, and only for a customer who allows it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: ReactionKind
+    link: str = Field(description="where it led; empty for an opening")
+    first_at: datetime = Field(description="the first time that day; the machine's time")
+
+
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
@@ -105,6 +120,8 @@ class Explanation(BaseModel):
     held_until: datetime | None = Field(description="business time, where it is known")
     wording: Wording
     provider: ProviderSaid
+    reports: list[ReportView] = Field(description="in the order in which they were received")
+    reactions: list[Reaction]
 
 
 @router.get("")
@@ -143,7 +160,9 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """Who asked for it, each rule consulted, which one decided, and what the provider said."""
+    """Who asked for it, each rule consulted, which one decided, what the provider said, and what
+    was reported afterwards.
+    """
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
     rules = decision.rules if decision else ()
@@ -170,7 +189,27 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
             accepted_at=message.accepted_at,
             possible_duplicate=message.possible_duplicate,
         ),
+        reports=await _reports(session, message_id),
+        reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
     )
+
+
+async def _reports(session: AsyncSession, message_id: UUID) -> list[ReportView]:
+    found = await session.scalars(
+        sa.select(DeliveryReportRow)
+        .where(DeliveryReportRow.message_id == message_id)
+        .order_by(DeliveryReportRow.id)
+    )
+    return [ReportView.model_validate(row) for row in found]
+
+
+async def _reactions(session: AsyncSession, message_id: UUID) -> Sequence[MessageReaction]:
+    found = await session.scalars(
+        sa.select(MessageReaction)
+        .where(MessageReaction.message_id == message_id)
+        .order_by(MessageReaction.first_at, MessageReaction.kind, MessageReaction.link)
+    )
+    return found.all()
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:
@@ -191,8 +230,14 @@ def _words(message: Message, decision: Decision | None) -> str:
             return f"Not sent: {because}."
         case MessageState.CANCELLED:
             return f"Not sent: {because}."
-        case MessageState.ACCEPTED | MessageState.DELIVERED:
+        case MessageState.ACCEPTED:
             return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.DELIVERED:
+            return f"Delivered; the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.COMPLAINED:
+            return f"Delivered, and the recipient complained: {message.provider_answer}."
+        case MessageState.BOUNCED:
+            return f"It came back: {message.provider_answer}."
         case MessageState.UNKNOWN:
             return "Perhaps sent: the connection was lost before the provider's answer."
         case _:

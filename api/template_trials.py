@@ -100,7 +100,7 @@ async def preview_template(
         for point in (await addresses_of(session, [customer.id]))[customer.id]
         if point.channel is Channel.EMAIL
     ]
-    locale = (mail[0] if mail else None) or customer.locale
+    locale = customer.chosen_locale or (mail[0] if mail else None) or customer.locale
     wording = await _wording(session, held, template, body.number, locale, customer.tone)
     try:
         shown = await held.workshop.preview(

@@ -62,6 +62,9 @@ class Customer(Base):
     zone: Mapped[str] = mapped_column(default="UTC")
     tone: Mapped[Tone | None]  # how the customer likes to be spoken to
     simulation_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("simulations.id"), index=True)
+    chosen_locale: Mapped[str | None]  # by the customer: what other systems report leaves it
+    preferred_channel: Mapped[Channel | None]
+    marketing_paused_until: Mapped[datetime | None]  # business time
     version: Mapped[int] = mapped_column(default=1)
     recorded_at: Mapped[datetime] = written_now()
     updated_at: Mapped[datetime] = written_now()
@@ -69,6 +72,9 @@ class Customer(Base):
     __table_args__ = (
         sa.CheckConstraint("length(name) between 1 and 200", name="name_has_a_length"),
     )
+
+
+READING_LOCALE = sa.func.coalesce(Customer.chosen_locale, Customer.locale)
 
 
 class ContactPoint(Base):
@@ -125,13 +131,17 @@ class Preference(Base):
 
 
 class Suppression(Base):
-    """An address we must not write to, until a person lifts it with a reason."""
+    """An address we must not write to, until a person lifts it with a reason.
+
+    With a purpose only that is suppressed: a complaint ends the selling, not the receipts.
+    """
 
     __tablename__ = "suppressions"
 
     id: Mapped[UUID] = uuid_key()
     channel: Mapped[Channel]
     address: Mapped[str]  # lower case
+    purpose: Mapped[Purpose | None]  # None: every purpose
     reason: Mapped[str]
     recorded_at: Mapped[datetime] = written_now()
     lifted_at: Mapped[datetime | None]
@@ -142,7 +152,9 @@ class Suppression(Base):
             "uq_suppressions_active",
             "channel",
             "address",
+            "purpose",
             unique=True,
+            postgresql_nulls_not_distinct=True,
             postgresql_where=sa.text("lifted_at IS NULL"),
         ),
     )

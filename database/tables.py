@@ -2,6 +2,7 @@
 
 from database import (
     customers,
+    delivery_reports,
     events,
     feedback,
     messages,
@@ -9,6 +10,7 @@ from database import (
     policies,
     processes,
     promises,
+    reactions,
     support,
     tasks,
     templates,
@@ -19,6 +21,7 @@ from database.base import Base
 __all__ = [
     "Base",
     "customers",
+    "delivery_reports",
     "events",
     "feedback",
     "messages",
@@ -26,6 +29,7 @@ __all__ = [
     "policies",
     "processes",
     "promises",
+    "reactions",
     "support",
     "tasks",
     "templates",

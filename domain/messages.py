@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     SUPPORT = "support"
     FEEDBACK = "feedback"
     MARKETING = "marketing"
+    TRACKING = "tracking"  # of no message: that opening and clicking in them is counted
 
 
 class MessageState(StrEnum):
@@ -77,6 +78,7 @@ class Template(StrEnum):
     RETENTION_CHECK_IN = "retention_check_in"
     RETENTION_OFFER = "retention_offer"
     WIN_BACK = "win_back"
+    CONFIRM_OPT_IN = "confirm_opt_in"
     STAFF_DIGEST = "staff_digest"
 
 
@@ -139,6 +141,8 @@ MESSAGES: dict[Template, MessageKind] = {
     Template.RETENTION_CHECK_IN: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
     Template.RETENTION_OFFER: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH, ("offer_until",)),
     Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
+    # Not of the purpose marketing: it is counted against no limit of selling.
+    Template.CONFIRM_OPT_IN: MessageKind(_C.TRANSACTIONAL, _P.SUPPORT, _BOTH, ("confirm_until",)),
     Template.STAFF_DIGEST: MessageKind(_C.STAFF, _P.SUPPORT, _ENGLISH, ("day", "lines")),
 }
 
@@ -154,6 +158,7 @@ class MessageRequest(Payload):
     occurrence: str = "1"
     context: dict[str, str] = {}
     channel: Channel = Channel.EMAIL
+    channel_fixed: bool = False  # not to be exchanged for the one the customer prefers
     text_id: UUID | None = None  # what a member of staff wrote, stored in PostgreSQL
     not_after: datetime | None = None  # business time from which on it would make no sense
 
@@ -194,3 +199,33 @@ class DispatchInput(Payload):
     round: DispatchRound = DispatchRound()
     rounds: int = 200
     so_far: DispatchCounts = DispatchCounts()
+
+
+INTAKE_WORKFLOW_ID = "messages/intake"
+
+
+class IntakeRound(Payload):
+    """A run of the activity that takes in what came back; it returns after `lasts`."""
+
+    lasts: timedelta = timedelta(minutes=2)
+
+
+class IntakeCounts(Payload):
+    """What was taken in, in a round or in all of them."""
+
+    reports: int = 0  # about the delivery of messages; of them:
+    delivered: int = 0
+    bounced: int = 0
+    complained: int = 0
+
+    def plus(self, other: "IntakeCounts") -> "IntakeCounts":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return IntakeCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class IntakeInput(Payload):
+    """Carried over continue-as-new, which comes after so many rounds at the latest."""
+
+    round: IntakeRound = IntakeRound()
+    rounds: int = 200
+    so_far: IntakeCounts = IntakeCounts()

@@ -106,7 +106,9 @@ W = TypeVar("W", bound=_Wording)
 
 
 def may_be_changed(template: Template) -> bool:
-    """All that customers get; what staff gets is ours."""
+    """All that customers get, but what a consent is asked with; and what staff gets is ours."""
+    if template is Template.CONFIRM_OPT_IN:
+        return False
     return MESSAGES[template].message_class is not MessageClass.STAFF
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from activities.message_wordings import Wordings
 from activities.messages import MessageActivities
 from database.base import Sessions
-from database.customers import Customer
+from database.customers import ContactPoint, Customer
 from database.messages import Message
 from database.templates import MarketingClaim, TemplateVersion
 from domain.contacts import ConsentState
@@ -119,6 +119,23 @@ async def test_the_language_and_then_the_tone_of_the_customer_choose(
         "2",
         "file",
     ]
+
+
+@pytest.mark.parametrize(("sms", "channel"), [("by text", Channel.SMS), (None, Channel.EMAIL)])
+async def test_a_wording_for_text_messages_opens_that_way(
+    sessions: Sessions, activities: MessageActivities, sms: str | None, channel: Channel
+) -> None:
+    """The file of a reply has none."""
+    await publish(sessions, Template.CASE_REPLY, sms=sms)
+    (customer,) = await queue(sessions, Template.CASE_REPLY)
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Customer).values(preferred_channel=Channel.SMS))
+        phone = {"channel": Channel.SMS, "address": "+5511987654321"}
+        session.add(ContactPoint(customer_id=customer, **phone))
+    async with running(activities):
+        (message,) = await until_settled(sessions)
+    assert (message.channel, message.template_version) == (channel, "1")
+    assert (message.html is None) is (channel is Channel.SMS)
 
 
 async def test_what_is_sent_again_says_the_same(

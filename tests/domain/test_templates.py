@@ -83,4 +83,4 @@ def test_a_wording_knows_its_own_message_and_nobody_else() -> None:
     assert {"survey_url", "scores"} < names_in(Template.SURVEY_REQUEST)
     assert "unsubscribe_url" in names_in(Template.WIN_BACK)
     staff = {t for t in Template if MESSAGES[t].message_class is MessageClass.STAFF}
-    assert {t for t in Template if not may_be_changed(t)} == staff
+    assert {t for t in Template if not may_be_changed(t)} == {*staff, Template.CONFIRM_OPT_IN}
