@@ -127,7 +127,8 @@ async def test_a_wording_for_text_messages_opens_that_way(
 ) -> None:
     """The file of a reply has none."""
     await publish(sessions, Template.CASE_REPLY, sms=sms)
-    (customer,) = await queue(sessions, Template.CASE_REPLY)
+    noon = await simulate(sessions, datetime(2026, 3, 2, 15, tzinfo=UTC))
+    (customer,) = await queue(sessions, Template.CASE_REPLY, simulation_id=noon.id)
     async with sessions.begin() as session:
         await session.execute(sa.update(Customer).values(preferred_channel=Channel.SMS))
         phone = {"channel": Channel.SMS, "address": "+5511987654321"}
