@@ -250,13 +250,10 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     inbox = None if settings.smtp_host else Inbox(settings.inbox)
     sweeps = SweepActivities(sessions, client, settings.staff_digest_to, inbox)
+    messages = message_activities(settings, client, sessions)
     workers = [
         lifecycle_worker(client, sessions),
-        messaging_worker(
-            client,
-            message_activities(settings, client, sessions),
-            ReceivedActivities(sessions, client),
-        ),
+        messaging_worker(client, messages, ReceivedActivities(sessions, client)),
         bulk_worker(client, sweeps),
     ]
     async with contextlib.AsyncExitStack() as running:
@@ -268,6 +265,7 @@ async def run(settings: Settings) -> None:
             settings.ready_file.touch()
         logging.getLogger(__name__).info("polling")
         await stopping.wait()
+    await messages.staff.close()
     await sessions.kw["bind"].dispose()
 
 

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from activities.message_queue import Facts, Reader
+from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import (
     ChannelFacts,
@@ -24,13 +25,16 @@ from domain.contacts import (
 from domain.messages import Channel, MessageClass, MessageState, Purpose
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
-from messaging.render import NotRendered, Renderer
+from messaging.render import NotRendered, Rendered, Renderer
+from messaging.render_process import RenderProcess
+from messaging.staff_wording import RenderJob
 from messaging.tracking import tracked
 
 _STAFF = Reader(
     name="team",
     reference="",
     locale="en",
+    tone=None,
     zone="UTC",
     clock=REAL_TIME,
     consents={},
@@ -97,25 +101,29 @@ class ClaimWriter:
     links: Links
     rules: DispatchRules
     still_ours: Callable[[UUID], bool]
+    wordings: Wordings
+    staff: RenderProcess
 
-    def decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    async def decide(self, due: Any, facts: Facts, token: str) -> Decided:
         """One message: suppressed, cancelled, held, or rendered and claimed under `token`.
 
         Whatever is wrong with one message holds up no other.
         """
         try:
-            return self._decide(due, facts, token)
+            return await self._decide(due, facts, token)
         except NotRendered as problem:
             return self._unfit(due, f"not rendered: {problem}")
         except Exception as problem:
             log.exception("message %s could not be decided about", due.id)
             return self._unfit(due, f"not decided: {type(problem).__name__}")
 
-    def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    async def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
         channel, chosen_because = self._channel(due, facts, reader)
         address, locale = self._address(due, facts, channel)
-        decision = _decision(due, facts, reader, channel, address)
+        locale = reader.chosen_locale or locale or reader.locale
+        wording = self.wordings.choose(due, locale, reader.tone)
+        decision = _decision(due, facts, reader, channel, address, wording)
         if chosen_because is not None:
             decision = decision.model_copy(update={"rules": (chosen_because, *decision.rules)})
         if decision.outcome is Outcome.SUPPRESS or address is None:
@@ -124,8 +132,9 @@ class ClaimWriter:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
-        locale = reader.chosen_locale or locale or reader.locale
-        outgoing = self._write(due, facts, reader, channel, address, locale)
+        if wording is None:
+            raise NotRendered(f"{due.template}: version {due.template_version} is gone")
+        outgoing = await self._write(due, facts, reader, channel, address, locale, wording)
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
@@ -133,6 +142,7 @@ class ClaimWriter:
             "attempts": due.attempts + 1,
             "address": address,
             "locale": locale,
+            "template_version": wording.version,
             "message_id": outgoing.message_id,
             "subject": outgoing.subject,
             "text": outgoing.text,
@@ -186,15 +196,19 @@ class ClaimWriter:
     def _way(self, due: Any, facts: Facts, reader: Reader, channel: Channel) -> Way:
         address, locale = facts.addresses[due.customer_id, channel]
         locale = reader.chosen_locale or locale or reader.locale
-        worded = self.renderer.has_wording(due.template, channel, locale)
+        wording = self.wordings.choose(due, locale, reader.tone)
+        if wording is None or wording.sources is None:
+            worded = self.renderer.has_wording(due.template, channel, locale)
+        else:
+            worded = channel is Channel.EMAIL or wording.sources.sms is not None
         return Way(address, facts.suppression(channel, address, due.purpose), worded)
 
     def _address(self, due: Any, facts: Facts, channel: Channel) -> tuple[str | None, str | None]:
         if due.customer_id is None:
-            return due.context.get("to") or None, None
+            return due.context.get("to") or None, due.context.get("locale")
         return facts.addresses.get((due.customer_id, channel), (None, None))
 
-    def _write(
+    async def _write(
         self,
         due: Any,
         facts: Facts,
@@ -202,6 +216,7 @@ class ClaimWriter:
         channel: Channel,
         address: str,
         locale: str,
+        wording: Wording,
     ) -> OutgoingMessage:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
@@ -211,14 +226,14 @@ class ClaimWriter:
         unsubscribe = ""
         if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
             unsubscribe = self.links.unsubscribe(due.customer_id, channel, due.purpose)
-        context["unsubscribe_url"] = unsubscribe
+        context["unsubscribe_url"] = unsubscribe or context.get("unsubscribe_url", "")
         refusable = due.message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
         if refusable and due.customer_id is not None:
             context["preferences_url"] = self.links.preferences(due.customer_id, channel)
         if due.context.get("confirms"):
             until = datetime.fromisoformat(due.context["confirm_until"])
             context["confirm_url"] = self.links.confirm(due.customer_id, channel, until, address)
-        rendered = self.renderer.render(due.template, channel, locale, context, zone=reader.zone)
+        rendered = await self._render(due, wording, channel, locale, context, reader.zone)
         message_id: UUID = due.id
         html = rendered.html
         if html is not None and facts.policy.track and _may_track(reader, channel):
@@ -228,11 +243,37 @@ class ClaimWriter:
             message_id=self.links.message_id(due.key),
             address=address,
             name=reader.name,
-            subject=rendered.subject,
+            subject=f"[Test] {rendered.subject}" if "test" in context else rendered.subject,
             text=rendered.text,
             html=html,
             unsubscribe_url=unsubscribe,
             still_ours=lambda: self.still_ours(message_id),
+        )
+
+    async def _render(
+        self,
+        due: Any,
+        wording: Wording,
+        channel: Channel,
+        locale: str,
+        context: Mapping[str, str],
+        zone: str,
+    ) -> Rendered:
+        """The files are ours and rendered here; what staff wrote, where it can be killed."""
+        if wording.sources is None:
+            return self.renderer.render(due.template, channel, locale, context, zone=zone)
+        return await self.staff.render(
+            RenderJob(
+                company=self.renderer.company,
+                template=due.template,
+                sources=wording.sources,
+                wording=wording.locale,
+                locale=locale,
+                channel=channel,
+                context=context,
+                claims={name: claim.wording for name, claim in wording.claims.items() if claim},
+                zone=zone,
+            )
         )
 
     def _unfit(self, due: Any, why: str) -> Decided:
@@ -254,7 +295,12 @@ def _may_track(reader: Reader, channel: Channel) -> bool:
 
 
 def _decision(
-    due: Any, facts: Facts, reader: Reader, channel: Channel, address: str | None
+    due: Any,
+    facts: Facts,
+    reader: Reader,
+    channel: Channel,
+    address: str | None,
+    wording: Wording | None,
 ) -> Decision:
     reason = facts.suppression(channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
@@ -275,6 +321,10 @@ def _decision(
             sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            claims={
+                name: claim.expires_on if claim else None
+                for name, claim in (wording.claims if wording else {}).items()
+            },
             marketing_paused_until=reader.marketing_paused_until,
             confirms=due.context.get("confirms"),
         )
@@ -292,7 +342,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
     nothing = ("not_before", "token", "channel", "address", "locale", "message_id", "answer")
-    unwritten = ("subject", "text", "html")
+    unwritten = ("template_version", "subject", "text", "html")
     return {
         "id": str(due.id),
         "state": state,

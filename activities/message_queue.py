@@ -34,6 +34,7 @@ from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
+from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
 _FIRST = (
@@ -64,7 +65,7 @@ _DUE = (
             for name in (
                 *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
                 *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
-                *("asked_channel", "channel_fixed"),
+                *("asked_channel", "channel_fixed", "template_version"),
             )
         )
     )
@@ -101,6 +102,7 @@ _decided = _given(
     attempts=sa.Integer,
     address=sa.Text,
     locale=sa.Text,
+    template_version=sa.Text,
     message_id=sa.Text,
     subject=sa.Text,
     text=sa.Text,
@@ -128,6 +130,9 @@ _DECIDE = (
         attempts=_decided.c.attempts,
         address=_decided.c.address,
         locale=_decided.c.locale,
+        template_version=sa.func.coalesce(
+            _decided.c.template_version, _messages.c.template_version
+        ),
         message_id=_decided.c.message_id,
         subject=_decided.c.subject,
         text=_decided.c.text,
@@ -216,6 +221,7 @@ class Reader:
     name: str
     reference: str
     locale: str
+    tone: Tone | None
     zone: str
     clock: Clock
     consents: Mapping[str, ConsentState]
@@ -295,6 +301,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 name=row.name,
                 reference=row.reference,
                 locale=row.locale,
+                tone=row.tone,
                 zone=row.zone,
                 clock=clocks[row.id],
                 consents=consents.get(row.id, {}),
@@ -453,6 +460,7 @@ _LOCK_CUSTOMERS = (
         Customer.name,
         Customer.reference,
         Customer.locale,
+        Customer.tone,
         Customer.zone,
         Customer.chosen_locale,
         Customer.preferred_channel,

@@ -31,6 +31,7 @@ from activities.message_queue import (
     settle,
     write_decisions,
 )
+from activities.message_wordings import Wordings
 from database.base import Sessions
 from database.customers import clock_in
 from domain.messages import Channel, DispatchCounts, DispatchRound, MessageClass, MessageState
@@ -38,6 +39,7 @@ from domain.processes import MessageSettled
 from messaging.links import Links
 from messaging.provider import Answer, Evidence, Outcome, Provider
 from messaging.render import Renderer
+from messaging.render_process import RenderProcess
 
 # InternalError: what PostgreSQL says after it has ended a transaction that rested for too long.
 _DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
@@ -60,6 +62,7 @@ class MessageActivities:
     links: Links
     evidence: Mapping[Channel, Evidence] = field(default_factory=dict)
     rules: DispatchRules = field(default_factory=DispatchRules)
+    staff: RenderProcess = field(default_factory=RenderProcess)  # renders what staff wrote
 
     @activity.defn
     async def deliver_queued(self, request: DispatchRound) -> DispatchCounts:
@@ -104,7 +107,11 @@ class _Round:
         self._answered: list[Settlement] = []
         self._lines = {channel: _Line() for channel in parts.providers}
         self._counts = DispatchCounts()
-        self._writer = ClaimWriter(parts.renderer, parts.links, self._rules, self._still_ours)
+        self._wordings = Wordings()
+        self._writer = ClaimWriter(
+            *(parts.renderer, parts.links, self._rules, self._still_ours),
+            *(self._wordings, parts.staff),
+        )
         self._held_since: dict[UUID, float] = {}  # claimed or renewed; monotonic
         self._recover_at = 0.0
         self._tell_at = 0.0
@@ -191,8 +198,9 @@ class _Round:
             due = await lock_due(session, channels, most)
             if due:
                 facts = await read_facts(session, due)
+                await self._wordings.refresh(session, due)
                 for row in due:
-                    decided.append(self._writer.decide(row, facts, token))
+                    decided.append(await self._writer.decide(row, facts, token))
                     await asyncio.sleep(0)  # the worker's other tasks go on meanwhile
                 await write_decisions(session, [one.row for one in decided])
         self._unsure.remove(token)

@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    claims,
     confirm_page,
     contacts,
     customers,
@@ -35,12 +36,15 @@ from api import (
     processes,
     promises,
     provider_events,
+    publications,
     resend_events,
     schedules,
     simulations,
     support,
     survey_page,
     tasks,
+    template_trials,
+    templates,
     timeline,
     tracking_page,
     twilio_events,
@@ -49,6 +53,7 @@ from api import (
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
 from api.observed import BodyLimit, Figures, Observed
 from database.base import connect
+from messaging.workshop import Workshop
 from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,6 +77,10 @@ PRIVATE: tuple[APIRouter, ...] = (
     follow_up.surveys,
     follow_up.feedback,
     messages.router,
+    templates.router,
+    publications.router,
+    template_trials.router,
+    claims.router,
     delivery_reports.router,
     processes.router,
     schedules.router,
@@ -136,6 +145,7 @@ def _lifespan(
         gc.collect()
         gc.freeze()
         yield
+        await held.workshop.close()
         await held.sessions.kw["bind"].dispose()
 
     return lifespan
@@ -153,6 +163,8 @@ def _resources(settings: Settings) -> Resources:
         ).rstrip("/"),
         inbox=settings.inbox,
         schema_head=ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head(),
+        workshop=Workshop(settings.company),
+        staff_digest_to=settings.staff_digest_to,
         links_base=settings.links_base,
         resend_secret=_resend_secret(settings),
         twilio_token=_revealed(settings.twilio_auth_token),

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import Session
 from api.errors import Code, FieldError, Problem, ProblemBody, as_dict, field_errors, invalid_field
 from api.errors import not_found as no_such
+from api.etags import IfMatch, changed_meanwhile, etag, expected_version
 from api.fields import (
     Body,
     Email,
@@ -46,11 +47,12 @@ from database.queries.customers import (
 from domain.clock import REAL_TIME, Clock
 from domain.messages import Channel, Purpose
 from domain.processes import Stage
+from domain.templates import Tone
 
 router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute)
 
 _BULK = 200
-_CLEARABLE = ("preferred_channel",)
+_CLEARABLE = ("preferred_channel", "tone")
 
 
 class GrantBody(Body):
@@ -98,6 +100,7 @@ class CustomerChange(Body):
     name: Line | None = None
     locale: LocaleTag | None = Field(None, description="also over what the customer has chosen")
     zone: Zone | None = None
+    tone: Tone | None = Field(None, description="how to speak to this customer; null: as to all")
     preferred_channel: Channel | None = Field(None, description="null: none is preferred")
 
 
@@ -120,6 +123,7 @@ class CustomerView(BaseModel):
     name: str
     locale: str
     zone: str
+    tone: Tone | None = Field(description="how to speak to this customer; null: as to all")
     chosen_locale: str | None = Field(description="by the customer; goes before `locale`")
     preferred_channel: Channel | None
     marketing_paused_until: datetime | None = Field(description="by the customer; business time")
@@ -177,7 +181,7 @@ async def create_customer(body: NewCustomer, session: Session, response: Respons
         )
     view = await view_of(session, written.id)
     response.headers["Location"] = f"/api/v1/customers/{written.id}"
-    response.headers["ETag"] = _etag(view.version)
+    response.headers["ETag"] = etag(view.version)
     return view
 
 
@@ -302,8 +306,8 @@ async def show_customer(
 ) -> CustomerView:
     """One customer; the ETag is what PATCH needs."""
     view = await view_of(session, customer_id)
-    response.headers["ETag"] = _etag(view.version)
-    if if_none_match is not None and if_none_match.strip() == _etag(view.version):
+    response.headers["ETag"] = etag(view.version)
+    if if_none_match is not None and if_none_match.strip() == etag(view.version):
         response.status_code = 304
     return view
 
@@ -314,44 +318,28 @@ async def change_customer(
     body: CustomerChange,
     session: Session,
     response: Response,
-    if_match: Annotated[str | None, Header(description="the ETag that was read")] = None,
+    if_match: IfMatch = None,
 ) -> CustomerView:
     """Change a customer (RFC 7396), if nobody else did meanwhile."""
-    if if_match is None:
-        raise Problem(Code.PRECONDITION_REQUIRED, "If-Match is missing")
+    expected = expected_version(if_match)
     values = body.model_dump(exclude_unset=True)
     for name, value in values.items():
         if value is None and name not in _CLEARABLE:
             raise invalid_field(f"/{name}", "cannot be cleared")
     if "locale" in values:
         values["chosen_locale"] = None
+    unchanged = sa.true() if expected is None else Customer.version == expected
     changed = await session.scalar(
         sa.update(Customer)
-        .where(Customer.id == customer_id, _etag_matches(if_match))
+        .where(Customer.id == customer_id, unchanged)
         .values(**values, version=Customer.version + 1, updated_at=sa.func.now())
         .returning(Customer.id)
     )
     view = await view_of(session, customer_id)
-    response.headers["ETag"] = _etag(view.version)
+    response.headers["ETag"] = etag(view.version)
     if changed is None:
-        raise Problem(
-            Code.PRECONDITION_FAILED,
-            f"the customer is now at {_etag(view.version)}",
-            headers={"ETag": _etag(view.version)},
-            current=view.model_dump(mode="json"),
-        )
+        raise changed_meanwhile("customer", view.version, view)
     return view
-
-
-def _etag(version: int) -> str:
-    return f'"v{version}"'
-
-
-def _etag_matches(if_match: str) -> sa.ColumnElement[bool]:
-    if if_match.strip() == "*":
-        return sa.true()
-    found = re.fullmatch(r'\s*"v(\d{1,9})"\s*', if_match)
-    return Customer.version == int(found[1]) if found else sa.false()
 
 
 def _refuse_unfit(body: CustomerFields, clocks: Mapping[UUID, Clock]) -> None:
@@ -411,6 +399,7 @@ def _view(
         name=customer.name,
         locale=customer.locale,
         zone=customer.zone,
+        tone=customer.tone,
         chosen_locale=customer.chosen_locale,
         preferred_channel=customer.preferred_channel,
         marketing_paused_until=customer.marketing_paused_until,

@@ -3,11 +3,11 @@
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
@@ -16,6 +16,8 @@ from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 
 from api.errors import Code, Problem, engine_away
 from database.base import Sessions
+from domain.messages import Template
+from domain.templates import Preview, TemplateSources, Verdict
 
 _PATIENCE = 5.0  # seconds for one conversation with Temporal; then 503, and the client repeats
 _REST = 1.0  # seconds without another try
@@ -59,6 +61,30 @@ class ProcessEngine:
         return self._client
 
 
+class Workshop(Protocol):
+    """What makes something of a wording; messaging/workshop.py, given by the composition root."""
+
+    def default(self, template: Template, locale: str) -> TemplateSources: ...
+
+    def samples(self, template: Template) -> dict[str, str]: ...
+
+    async def check(self, template: Template, locale: str, sources: TemplateSources) -> Verdict: ...
+
+    async def preview(
+        self,
+        template: Template,
+        wording: str,
+        sources: TemplateSources,
+        *,
+        reader: Mapping[str, str],
+        locale: str,
+        zone: str,
+        claims: Mapping[str, str],
+    ) -> Preview: ...
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Resources:
     """Made once by the composition root."""
@@ -71,6 +97,8 @@ class Resources:
     temporal_ui_url: str
     inbox: Path
     schema_head: str | None
+    workshop: Workshop
+    staff_digest_to: str
     links_base: str  # our address as others see it
     resend_secret: bytes | None = None  # what providers sign their events with
     twilio_token: str | None = None

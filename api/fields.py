@@ -56,6 +56,12 @@ def _prose(text: str) -> str:
     return _visible(text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
+def source_text(text: str) -> str:
+    """Of a template: as it was written, but for its line ends."""
+    _refuse_controls(text, "\n\r\t")
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
 def _refuse_controls(text: str, allowed: str) -> None:
     for character in text:
         if character in allowed:

@@ -55,6 +55,7 @@ class MessageDetail(MessageView):
 
     address: str | None
     locale: str | None
+    template_version: str | None = Field(description="`file`, or the number of a version of staff")
     message_id: str | None
     subject: str | None
     text: str | None
@@ -77,6 +78,14 @@ class Asked(BaseModel):
     step: str
     at: datetime
     not_after: datetime | None = Field(description="its deadline, business time")
+
+
+class Wording(BaseModel):
+    """What it was rendered from; null while it was not."""
+
+    template: Template
+    version: str | None = Field(description="`file`, or the number of a version of staff")
+    locale: str | None = Field(description="of the reader")
 
 
 class ProviderSaid(BaseModel):
@@ -109,6 +118,7 @@ class Explanation(BaseModel):
     decided_by: str | None = Field(description="the rule; null while nothing is decided")
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
     held_until: datetime | None = Field(description="business time, where it is known")
+    wording: Wording
     provider: ProviderSaid
     reports: list[ReportView] = Field(description="in the order in which they were received")
     reactions: list[Reaction]
@@ -169,6 +179,9 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         decided_by=decision.decided_by if decision else None,
         rules=[RuleConsulted.model_validate(rule.model_dump()) for rule in rules],
         held_until=decision.until if decision else None,
+        wording=Wording(
+            template=message.template, version=message.template_version, locale=message.locale
+        ),
         provider=ProviderSaid(
             name=message.provider,
             attempts=message.attempts,

@@ -111,7 +111,7 @@ def _add_errors(path: str, method: str, operation: Schema, *, public: bool) -> N
             codes.append(Code.CONFLICT)
         if "requestBody" in operation:
             codes += [Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE]
-        if method == "patch":
+        if any(one["name"] == "if-match" for one in operation.get("parameters", ())):
             codes += [Code.PRECONDITION_REQUIRED, Code.PRECONDITION_FAILED]
     _add_responses(operation, codes)
 

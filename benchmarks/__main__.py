@@ -15,8 +15,9 @@ from benchmarks.installation import Installation
 from benchmarks.life import LifeBench, Scale
 from benchmarks.parked import measure_parked
 from benchmarks.profiling import print_profile
+from benchmarks.rendering import measure_rendering
 
-_PHASES = ("life", "events", "parked")
+_PHASES = ("life", "events", "parked", "render")
 _QUIET = 1.0  # load average
 
 
@@ -75,7 +76,11 @@ def _parked(chosen: argparse.Namespace) -> dict[str, Any]:
         return asyncio.run(measure_parked(installation, _say, quick=chosen.quick))
 
 
-_MEASURE = {"life": _life, "events": _events, "parked": _parked}
+def _render(chosen: argparse.Namespace) -> dict[str, Any]:
+    return asyncio.run(measure_rendering(_say, quick=chosen.quick))
+
+
+_MEASURE = {"life": _life, "events": _events, "parked": _parked, "render": _render}
 
 
 def _profile(chosen: argparse.Namespace) -> None:

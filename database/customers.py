@@ -12,6 +12,7 @@ from database.base import Base, customer_key, uuid_key, written_now
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
+from domain.templates import Tone
 
 
 class CustomerKind(StrEnum):
@@ -59,6 +60,7 @@ class Customer(Base):
     name: Mapped[str]
     locale: Mapped[str] = mapped_column(default="en")
     zone: Mapped[str] = mapped_column(default="UTC")
+    tone: Mapped[Tone | None]  # how the customer likes to be spoken to
     simulation_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("simulations.id"), index=True)
     chosen_locale: Mapped[str | None]  # by the customer: what other systems report leaves it
     preferred_channel: Mapped[Channel | None]

@@ -43,6 +43,9 @@ class Message(Base):
     claimed_at: Mapped[datetime | None]
     address: Mapped[str | None]
     locale: Mapped[str | None]
+    # What it was rendered from, `file` or the number of a version of staff. Kept from then on: what
+    # is sent again says the same. A test send has it from the beginning.
+    template_version: Mapped[str | None]
     message_id: Mapped[str | None] = mapped_column(unique=True)
     subject: Mapped[str | None]
     text: Mapped[str | None]

@@ -13,6 +13,7 @@ from database import (
     reactions,
     support,
     tasks,
+    templates,
     timeline,
 )
 from database.base import Base
@@ -31,5 +32,6 @@ __all__ = [
     "reactions",
     "support",
     "tasks",
+    "templates",
     "timeline",
 ]

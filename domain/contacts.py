@@ -1,7 +1,7 @@
 """May we write to this customer now? One pure function over the facts, and its explained answer."""
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -44,6 +44,7 @@ class ContactFacts(BaseModel):
     sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
     not_after: datetime | None = None  # the message's own deadline
     process_ended: bool = False  # the process whose series it belongs to
+    claims: Mapping[str, date | None] = {}  # that its wording makes -> last day; None: not approved
     marketing_paused_until: datetime | None = None  # by the customer
     confirms: str | None = None  # "<channel>/<purpose>" of a consent it asks to confirm
 
@@ -128,6 +129,7 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
         else None,
     )
     yield _deadline(facts)
+    yield _claims(facts)
     yield _open_recovery(facts)
     yield _pause(facts)
     yield _quiet_hours(facts)
@@ -171,6 +173,22 @@ def _deadline(facts: ContactFacts) -> _Asked:
         f"it makes sense until {_moment(facts.not_after)}",
         _Objection(Outcome.CANCEL, late) if facts.at > facts.not_after else None,
     )
+
+
+def _claims(facts: ContactFacts) -> _Asked:
+    """Held it would wait for an approval that may never come: it is given up, and says so."""
+    if not facts.claims:
+        return _Asked("claims", "it makes no claim that needs approval", None)
+    said = [
+        f"the claim {name} is not approved"
+        if last_day is None
+        else f"the claim {name} expired on {last_day}"
+        for name, last_day in sorted(facts.claims.items())
+        if last_day is None or facts.at.astimezone(UTC).date() > last_day
+    ]
+    names = ", ".join(sorted(facts.claims))
+    objection = _Objection(Outcome.CANCEL, "; ".join(said)) if said else None
+    return _Asked("claims", f"approved: {names}", objection)
 
 
 def _open_recovery(facts: ContactFacts) -> _Asked:

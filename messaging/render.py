@@ -1,56 +1,51 @@
-"""Turns templates/<message>/<locale>/ into a message; a missing variable is an error.
+"""Turns a wording and what is known into a message; a missing variable is an error.
 
 What a template may use: the variables that domain/messages.py lists for it, and those of
 `COMMON`. Values are plain text; dates are ISO and amounts are `<minor units> <currency>`, both
-written out in the reader's locale by the filters below.
+written out in the reader's locale by the filters (messaging/filters.py).
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from datetime import date, datetime
-from decimal import Decimal
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
+import jinja2
 import mrml
-from babel import Locale
-from babel.core import UnknownLocaleError
-from babel.dates import format_date, format_time
-from babel.numbers import format_currency, get_currency_precision
-from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, pass_context
-from jinja2.runtime import Context
+from jinja2 import FileSystemLoader, StrictUndefined, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
 
 from domain.follow_up import SCORES
 from domain.messages import MESSAGES, Channel, MessageClass, Template
 from domain.policies import SurveyScale
+from domain.templates import DEFAULT_LOCALE, Part, nearest_locale
+from domain.templates import NotRendered as NotRendered
+from messaging.filters import FILTERS, formats_of
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
-FALLBACK = "en"
 COMMON = (
     *("name", "company", "reference"),
     *("unsubscribe_url", "survey_url", "preferences_url", "confirm_url"),
 )
+FILES = {
+    Part.SUBJECT: "subject.txt",
+    Part.BODY_TEXT: "body.txt",
+    Part.BODY_MJML: "body.mjml",
+    Part.SMS: "sms.txt",
+}
 
 # All that a template and a context that don't fit can raise: one bad message stops no other.
-_FAULTS = (
+FAULTS = (
     *(TemplateError, LookupError, ValueError, TypeError, AttributeError, ArithmeticError),
     OSError,  # of the MJML parser
 )
 _LONGEST = 500_000
 _GAPS = re.compile(r"\n{3,}")
+_PARSING = mrml.ParserOptions(include_loader=mrml.noop_loader())  # <mj-include> is an error
 _OPTIONS = mrml.RenderOptions(disable_comments=False, fonts={})  # no font is fetched from anywhere
-_ABOUT = {
-    "en": {"order": "your order", "case": "your request"},
-    "pt": {"order": "o seu pedido", "case": "a sua solicitação"},
-}
-
-
-class NotRendered(Exception):
-    """The wording and the context don't fit together; says what is missing, without the values."""
 
 
 class Rendered(NamedTuple):
@@ -61,11 +56,11 @@ class Rendered(NamedTuple):
 
 
 class Renderer:
-    """Renders messages from the files of one directory, compiled once."""
+    """Renders messages from the files of one directory, compiled once: they are ours."""
 
     def __init__(self, company: str, templates: Path = TEMPLATES) -> None:
-        self._company = company
-        self._environment = _environment(templates)
+        self.company = company
+        self._environment = environment_of(templates)
         self._locales = {
             template: tuple(sorted(folder.name for folder in (templates / template).iterdir()))
             for template in Template
@@ -85,51 +80,75 @@ class Renderer:
 
         Raises NotRendered.
         """
-        wording = self._wording(template, locale)
+        wording = nearest_locale(self._locales[template], locale) or DEFAULT_LOCALE
         folder = f"{template}/{wording}"
-        values: dict[str, Any] = {name: "" for name in COMMON}
-        values |= {name: _clean(str(value)) for name, value in context.items()}
+
+        def compiled(part: Part) -> jinja2.Template:
+            return self._environment.get_template(f"{folder}/{FILES[part]}")
+
         try:
-            values |= {
-                "company": self._company,
-                "language": wording,
-                "locale": _formats(locale, wording),
-                "zone": ZoneInfo(zone),
-                "scores": _scores(context.get("scale")),
-            }
-            subject = _one_line(self._fill(f"{folder}/subject.txt", values))
-            if channel is Channel.SMS:
-                return Rendered(wording, subject, self._fill(f"{folder}/sms.txt", values), None)
-            values["subject"] = subject
-            text = self._fill(f"{folder}/body.txt", values)
-            html = mrml.to_html(self._fill(f"{folder}/body.mjml", values), None, _OPTIONS).content
-        except _FAULTS as problem:
+            values = values_of(self.company, wording, locale, context, zone)
+            return written(wording, channel, compiled, values)
+        except FAULTS as problem:
             raise NotRendered(f"{folder}: {problem}") from problem
-        return Rendered(wording, subject, text, html)
 
     def has_wording(self, template: Template, channel: Channel, locale: str) -> bool:
         """Whether the message can go by the channel: mails all can, text messages some."""
         if channel is Channel.EMAIL:
             return True
-        return f"{template}/{self._wording(template, locale)}/sms.txt" in self._files
+        wording = nearest_locale(self._locales[template], locale) or DEFAULT_LOCALE
+        return f"{template}/{wording}/{FILES[Part.SMS]}" in self._files
 
-    def _fill(self, name: str, values: Mapping[str, Any]) -> str:
-        filled = self._environment.get_template(name).render(values)
-        if len(filled) > _LONGEST:
+
+def written(
+    wording: str,
+    channel: Channel,
+    compiled: Callable[[Part], jinja2.Template],
+    values: dict[str, Any],
+) -> Rendered:
+    """Every part that the channel takes. Raises one of FAULTS."""
+    subject = _one_line(_filled(compiled(Part.SUBJECT), values))
+    if channel is Channel.SMS:
+        return Rendered(wording, subject, _filled(compiled(Part.SMS), values), None)
+    values["subject"] = subject
+    text = _filled(compiled(Part.BODY_TEXT), values)
+    mjml = _filled(compiled(Part.BODY_MJML), values)
+    return Rendered(wording, subject, text, mrml.to_html(mjml, _PARSING, _OPTIONS).content)
+
+
+def values_of(
+    company: str, wording: str, locale: str, context: Mapping[str, str], zone: str
+) -> dict[str, Any]:
+    """What a template sees: plain text, and what the filters and the frame need to know."""
+    values: dict[str, Any] = {name: "" for name in COMMON}
+    values |= {name: _clean(str(value)) for name, value in context.items()}
+    return values | {
+        "company": company,
+        "language": wording,
+        "locale": formats_of(locale, wording),
+        "zone": ZoneInfo(zone),
+        "scores": _scores(context.get("scale")),
+    }
+
+
+def _filled(template: jinja2.Template, values: Mapping[str, Any]) -> str:
+    """Given up as soon as it gets too long."""
+    pieces, length = [], 0
+    for piece in template.generate(values):
+        pieces.append(piece)
+        length += len(piece)
+        if length > _LONGEST:
             raise ValueError(f"longer than {_LONGEST} characters")
-        return _GAPS.sub("\n\n", filled.strip()) + "\n"
-
-    def _wording(self, template: Template, locale: str) -> str:
-        """pt-BR: itself, then pt, then any other Portuguese, then English."""
-        wanted = locale.replace("_", "-").lower()
-        language = wanted.partition("-")[0]
-        have = self._locales[template]
-        best_first = sorted(have, key=lambda known: (known.lower() != wanted, known != language))
-        return next((k for k in best_first if k.partition("-")[0] == language), FALLBACK)
+    return _GAPS.sub("\n\n", "".join(pieces).strip()) + "\n"
 
 
-def _environment(templates: Path) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+class _NothingIsCalled(ImmutableSandboxedEnvironment):
+    def is_safe_callable(self, obj: object) -> bool:
+        return False
+
+
+def environment_of(templates: Path = TEMPLATES) -> ImmutableSandboxedEnvironment:
+    environment = _NothingIsCalled(
         loader=FileSystemLoader(templates),
         undefined=StrictUndefined,
         autoescape=lambda name: name is None or name.endswith(".mjml"),
@@ -139,50 +158,9 @@ def _environment(templates: Path) -> ImmutableSandboxedEnvironment:
         cache_size=-1,
     )
     environment.globals.clear()
-    environment.filters = {
-        "date": _date,
-        "time": _time,
-        "money": _money,
-        "positive": lambda amount: bool(amount) and int(amount.split()[0]) > 0,
-        "lines": lambda text: [line.strip() for line in text.splitlines() if line.strip()],
-        "about": _about,
-    }
+    environment.filters = dict(FILTERS)
+    environment.tests = {name: TESTS[name] for name in ("defined", "none")}
     return environment
-
-
-@pass_context
-def _date(context: Context, value: str) -> str:
-    """2026-06-12: Friday, June 12, 2026. A moment is shown as the day it is where the reader is."""
-    moment: date = _local(context, value) if "T" in value else date.fromisoformat(value)
-    return format_date(moment, "full", locale=context["locale"])
-
-
-@pass_context
-def _time(context: Context, value: str) -> str:
-    return format_time(_local(context, value), "short", locale=context["locale"])
-
-
-def _local(context: Context, value: str) -> datetime:
-    zone: ZoneInfo = context["zone"]
-    return datetime.fromisoformat(value).astimezone(zone)
-
-
-@pass_context
-def _money(context: Context, value: str) -> str:
-    """129900 BRL: R$ 1.299,00"""
-    minor, currency = value.split()
-    amount = Decimal(int(minor)).scaleb(-get_currency_precision(currency))
-    return format_currency(amount, currency, locale=context["locale"])
-
-
-@pass_context
-def _about(context: Context, value: str) -> str:
-    """What a survey is about, in words: `order`, `case`, or one of them with its reference."""
-    kind, _, reference = value.partition(" ")
-    words = _ABOUT.get(context["language"].partition("-")[0], _ABOUT[FALLBACK])
-    if kind not in words:
-        kind, reference = "order", value
-    return f"{words[kind]} {reference}".strip()
 
 
 def _scores(scale: str | None) -> list[int]:
@@ -201,22 +179,6 @@ def _one_line(subject: str) -> str:
     if not line or any(unicodedata.category(c) == "Cc" for c in line):
         raise ValueError("the subject is empty or has control characters")
     return line
-
-
-@cache
-def _formats(locale: str, wording: str) -> Locale:
-    """Dates as the reader writes them, if that is the language of the wording."""
-    theirs = _parsed(locale)
-    ours = _parsed(wording)
-    assert ours is not None, f"templates in an unknown locale: {wording}"
-    return theirs if theirs is not None and theirs.language == ours.language else ours
-
-
-def _parsed(locale: str) -> Locale | None:
-    try:
-        return Locale.parse(locale.replace("_", "-"), sep="-")
-    except (ValueError, UnknownLocaleError):
-        return None
 
 
 _SAMPLES: Mapping[str, str] = {

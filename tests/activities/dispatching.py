@@ -90,6 +90,7 @@ async def running(activities: MessageActivities) -> AsyncGenerator[asyncio.Task[
         await asyncio.wait([task])
         for provider in activities.providers.values():
             await provider.close()
+        await activities.staff.close()
 
 
 async def simulate(sessions: Sessions, begins_at: datetime, speed: float = 1.0) -> Simulation:

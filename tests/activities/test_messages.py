@@ -72,7 +72,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.html is not None
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
-        *("address", "suppression", "consent", "process", "deadline"),
+        *("address", "suppression", "consent", "process", "deadline", "claims"),
         *("open_recovery", "pause", "quiet_hours", "cap"),
     ]
     [mail] = await post_office.inbox.mails()

@@ -1,6 +1,6 @@
 """Every message, and every silence, is explained."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -89,6 +89,12 @@ async def explained(
             "deadline",
             "Not sent: it made sense until 2026-03-01 00:00 UTC, and that has passed.",
         ),
+        (
+            MessageState.CANCELLED,
+            {"consents": GRANTED, "claims": {"five_years": date(2026, 3, 1)}},
+            "claims",
+            "Not sent: the claim five_years expired on 2026-03-01.",
+        ),
     ],
 )
 async def test_a_silence_names_the_rule_that_decided(
@@ -112,7 +118,7 @@ async def test_a_silence_names_the_rule_that_decided(
     assert (said["words"], said["decided_by"]) == (words, decided_by)
     assert [rule["name"] for rule in said["rules"] if not rule["passed"]] == [decided_by]
     assert (said["held_until"] is not None) is (state is MessageState.HELD)
-    assert (said["asked"]["not_after"] is not None) is (state is MessageState.CANCELLED)
+    assert (said["asked"]["not_after"] is not None) is (decided_by == "deadline")
     assert said["provider"] == {
         "name": None,
         "attempts": 0,
@@ -171,6 +177,22 @@ async def test_of_a_message_that_does_not_exist_nothing_is_explained(
     assert_problem(answer, 404, "not_found")
     answer = await api.get("/api/v1/messages/nothing/explanation")
     assert_problem(answer, 422, "invalid_request")
+
+
+@pytest.mark.parametrize("version", ["file", "7"])
+async def test_a_message_says_what_it_was_rendered_from(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID, version: str
+) -> None:
+    said = await explained(
+        *(api, sessions, customer, MessageState.ACCEPTED),
+        accepted_at=AT,
+        locale="pt-BR",
+        template_version=version,
+    )
+    wording = {"template": "marketing_welcome", "version": version, "locale": "pt-BR"}
+    assert said["wording"] == wording
+    shown = (await api.get(f"/api/v1/messages/{said['message_id']}")).json()
+    assert shown["template_version"] == version
 
 
 async def test_what_is_held_by_the_old_limits_is_asked_again_by_the_new_ones(

@@ -79,7 +79,8 @@ async def test_the_examples_are_understood(document: Json, api: httpx2.AsyncClie
             continue
         values = [one["value"] for one in body.get("examples", {}).values()] or [body["example"]]
         kind = "delivery" if path.endswith("/policies/{kind}") else "sweep"
-        address = path.format_map(_Filled(kind=kind, name="sweep", reference="C-1001"))
+        known = {"kind": kind, "name": "sweep", "reference": "C-1001", "template": "win_back"}
+        address = path.format_map(_Filled(known, number="1", claim_id="free_delivery"))
         for value in values:
             headers = {"Idempotency-Key": f"example {path}".replace(" ", "-")}
             if method == "patch":

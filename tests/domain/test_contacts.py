@@ -1,6 +1,6 @@
 """May we write to this customer? An objection always wins, and every answer explains itself."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -39,6 +39,10 @@ FACTS = st.builds(
     ),
     suppressed_because=st.none() | st.just("hard bounce"),
     open_recovery_cases=st.integers(0, 3),
+    claims=st.dictionaries(
+        st.sampled_from(["free_delivery", "five_years"]),
+        st.none() | st.dates(date(2025, 12, 25), date(2026, 1, 15)),
+    ),
     marketing_paused_until=st.none() | MOMENTS,
 )
 WAYS = st.builds(
@@ -128,7 +132,7 @@ def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
             assert decision.until > facts.at
             facts = facts.model_copy(update={"at": decision.until})
     assert decision.outcome in (Outcome.SEND, Outcome.SUPPRESS, Outcome.CANCEL)
-    if facts.not_after is None and not facts.process_ended:
+    if facts.not_after is None and not facts.process_ended and not facts.claims:
         assert decision.outcome is not Outcome.CANCEL
 
 
@@ -154,6 +158,38 @@ def test_nothing_goes_in_quiet_hours_or_above_the_limit(facts: ContactFacts) -> 
             assert facts.quiet_hours.over_at(facts.at, facts.zone) is None
         if facts.cap is not None:
             assert facts.cap.free_at(facts.at, facts.sent) is None
+
+
+@given(FACTS)
+def test_nothing_is_claimed_after_its_last_day(facts: ContactFacts) -> None:
+    decision = may_send(facts)
+    expired = [
+        name
+        for name, last_day in facts.claims.items()
+        if last_day is None or last_day < facts.at.date()
+    ]
+    if expired:
+        assert decision.outcome is not Outcome.SEND
+    if decision.decided_by == "claims":
+        assert decision.outcome is Outcome.CANCEL
+        assert expired
+        assert all(name in decision.because for name in expired)
+
+
+def test_a_claim_holds_through_its_last_day() -> None:
+    facts = ContactFacts(
+        at=datetime(2026, 1, 5, 23, 59, tzinfo=UTC),
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="ada@example.com",
+        consents={"email/marketing": ConsentState.GRANTED},
+        claims={"free_delivery": date(2026, 1, 5)},
+    )
+    assert may_send(facts).outcome is Outcome.SEND
+    later = may_send(facts.model_copy(update={"at": facts.at + timedelta(minutes=1)}))
+    assert (later.outcome, later.decided_by) == (Outcome.CANCEL, "claims")
+    assert later.because == "the claim free_delivery expired on 2026-01-05"
 
 
 @given(FACTS)
