@@ -13,10 +13,11 @@ from benchmarks.cpu import machine
 from benchmarks.events import measure_events
 from benchmarks.installation import Installation
 from benchmarks.life import LifeBench, Scale
+from benchmarks.messages import measure_messages
 from benchmarks.parked import measure_parked
 from benchmarks.profiling import print_profile
 
-_PHASES = ("life", "events", "parked")
+_PHASES = ("life", "events", "parked", "messages")
 _QUIET = 1.0  # load average
 
 
@@ -75,7 +76,12 @@ def _parked(chosen: argparse.Namespace) -> dict[str, Any]:
         return asyncio.run(measure_parked(installation, _say, quick=chosen.quick))
 
 
-_MEASURE = {"life": _life, "events": _events, "parked": _parked}
+def _messages(chosen: argparse.Namespace) -> dict[str, Any]:
+    with Installation(chosen.synchronous) as installation:
+        return asyncio.run(measure_messages(installation, _say, quick=chosen.quick))
+
+
+_MEASURE = {"life": _life, "events": _events, "parked": _parked, "messages": _messages}
 
 
 def _profile(chosen: argparse.Namespace) -> None:
