@@ -39,7 +39,7 @@ from tests.messaging.post_office import PostOffice, Stage, free_port, go_on
 _AT_ONCE = 8  # connections of a victim, so messages that one kill hits
 _PATIENCE = 30.0  # seconds
 # A victim leaves alone what the one before it has left behind, and claims no more than it can send.
-_VICTIM = replace(RULES, batch=_AT_ONCE, lease=timedelta(minutes=5))
+_VICTIM = replace(RULES, batch=_AT_ONCE, lease=timedelta(days=1))
 _SURVIVOR = replace(
     RULES,
     lease=timedelta(seconds=1),
