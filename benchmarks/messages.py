@@ -107,13 +107,12 @@ async def _hand_over(sessions: Sessions, count: int) -> float:
         await session.execute(sa.insert(Message), rows)
     begun = datetime.now(UTC)
     await until_delivered(sessions)
-    ours = Message.customer_id.in_(customers), Message.state == MessageState.ACCEPTED
+    ours = sa.and_(Message.customer_id.in_(customers), Message.state == MessageState.ACCEPTED)
     async with sessions() as session:
-        found = sa.select(sa.func.count(), sa.func.max(Message.accepted_at)).where(*ours)
-        taken, last = (await session.execute(found)).one()
-    if taken != count:
-        raise RuntimeError(f"{count - taken} messages were not accepted")
-    return float(count / (last - begun).total_seconds())
+        taken = list(await session.scalars(sa.select(Message.accepted_at).where(ours)))
+    if len(taken) != count:
+        raise RuntimeError(f"{count - len(taken)} messages were not accepted")
+    return count / (max(at for at in taken if at) - begun).total_seconds()
 
 
 def _row(customer: Any, number: int) -> dict[str, Any]:

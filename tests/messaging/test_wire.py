@@ -45,7 +45,9 @@ async def sink(
     await office.close()
 
 
-def written(number: int, text: str, html: str | None = None, **more: str) -> OutgoingMessage:
+def written(
+    number: int, text: str, html: str | None = None, unsubscribe_url: str = ""
+) -> OutgoingMessage:
     return OutgoingMessage(
         effect=f"3f0e8a2c-0000-7000-8000-{number:012x}",
         message_id=f"{number:032x}@perennial.example",
@@ -54,7 +56,7 @@ def written(number: int, text: str, html: str | None = None, **more: str) -> Out
         subject="Não é só uma boa notícia: 日本語, emoji 🎉, and a line to be folded twice",
         text=text,
         html=html,
-        **more,
+        unsubscribe_url=unsubscribe_url,
     )
 
 
