@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr | None = None
     smtp_starttls: bool = False
+    resend_webhook_secret: SecretStr | None = Field(
+        None, description="whsec_…; set it to take delivery reports of Resend"
+    )
+    twilio_auth_token: SecretStr | None = Field(
+        None, description="set it to take delivery reports of Twilio"
+    )
     company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
