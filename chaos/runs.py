@@ -6,6 +6,7 @@ from typing import NamedTuple
 from chaos.ground import Ground, Table
 from chaos.smtp_crashes import crash_dispatchers
 from chaos.smtp_faults import meet_faults
+from chaos.webhooks import weather_storm
 
 
 class Run(NamedTuple):
@@ -28,4 +29,5 @@ RUNS = {
         lambda ground, size: crash_dispatchers(ground, size, evidence=False),
     ),
     "faults": Run("F8: 10 ways a mail server fails, messages of each", 100, meet_faults),
+    "webhooks": Run("F9: events of a provider, each delivered 1 to 46 times", 5_000, weather_storm),
 }
