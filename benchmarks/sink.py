@@ -34,7 +34,7 @@ class _Session(asyncio.Protocol):
             return
         verb, self._line = self._line[:4].upper(), b""
         if verb == b"DATA":
-            self._tail = b""
+            self._tail = b"\r\n"  # an empty text ends with its first line
             self._transport.write(b"354 go on\r\n")
         elif verb == b"QUIT":
             self._transport.write(b"221 bye\r\n")
