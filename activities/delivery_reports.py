@@ -1,5 +1,6 @@
 """What follows from reports about messages: their state, suppressions, a line in the history."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,6 +26,7 @@ from domain.processes import PHASES, Phase, lifecycle_workflow_id
 from temporal_runtime import tell_process
 
 _BATCH = 200
+_TELL_LIMIT = 5.0  # seconds
 _SOFT_BOUNCES = 5  # messages to one address, within
 _SOFT_BOUNCES_WITHIN = timedelta(days=14)  # reliability.md §4
 _LINES = {ReportKind.BOUNCED: "message_bounced", ReportKind.COMPLAINED: "message_complained"}
@@ -56,7 +58,8 @@ async def take_in_reports(sessions: Sessions, client: Client) -> list[ReportKind
         )
         # Before the commit, as with every fact: a repeat is known by its event id.
         for customer, opted_out in batch.complaints:
-            await tell_process(client, lifecycle_workflow_id(customer), "opted_out", opted_out)
+            async with asyncio.timeout(_TELL_LIMIT):  # the customer's row is locked meanwhile
+                await tell_process(client, lifecycle_workflow_id(customer), "opted_out", opted_out)
     return [row.kind for row in taken]
 
 

@@ -10,11 +10,22 @@ from uuid import UUID
 
 from activities.message_queue import Facts, Reader
 from domain.clock import REAL_TIME, Clock
-from domain.contacts import ContactFacts, Decision, Outcome, may_send
-from domain.messages import Channel, MessageClass, MessageState
+from domain.contacts import (
+    ChannelFacts,
+    ConsentState,
+    ContactFacts,
+    Decision,
+    Outcome,
+    Rule,
+    Way,
+    choose_channel,
+    may_send,
+)
+from domain.messages import Channel, MessageClass, MessageState, Purpose
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
 from messaging.render import NotRendered, Renderer
+from messaging.tracking import tracked
 
 _STAFF = Reader(
     name="team",
@@ -102,19 +113,23 @@ class ClaimWriter:
 
     def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
-        address, locale = self._address(due, facts)
-        decision = _decision(due, facts, reader, address)
+        channel, chosen_because = self._channel(due, facts, reader)
+        address, locale = self._address(due, facts, channel)
+        decision = _decision(due, facts, reader, channel, address)
+        if chosen_because is not None:
+            decision = decision.model_copy(update={"rules": (chosen_because, *decision.rules)})
         if decision.outcome is Outcome.SUPPRESS or address is None:
             return _unsent(due, decision, MessageState.SUPPRESSED)
         if decision.outcome is Outcome.CANCEL:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
-        locale = locale or reader.locale
-        outgoing = self._write(due, facts, reader, address, locale)
+        locale = reader.chosen_locale or locale or reader.locale
+        outgoing = self._write(due, facts, reader, channel, address, locale)
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
+            "channel": channel,
             "attempts": due.attempts + 1,
             "address": address,
             "locale": locale,
@@ -124,11 +139,11 @@ class ClaimWriter:
             "html": outgoing.html,
         }
         if due.customer_id is not None:
-            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
+            reader.sent.setdefault(f"{channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
-            channel=due.channel,
+            channel=channel,
             message_class=due.message_class,
             attempts=due.attempts + 1,
             due_since=due.due_since,
@@ -147,13 +162,46 @@ class ClaimWriter:
         not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
         return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)
 
-    def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
+    def _channel(self, due: Any, facts: Facts, reader: Reader) -> tuple[Channel, Rule | None]:
+        """The channel it goes by; the rule where there was something to choose."""
+        asked: Channel = due.asked_channel or due.channel
+        if due.customer_id is None:
+            return asked, None
+        return choose_channel(
+            ChannelFacts(
+                asked=asked,
+                fixed=due.channel_fixed,
+                preferred=reader.preferred_channel,
+                message_class=due.message_class,
+                purpose=due.purpose,
+                consents=reader.consents,
+                ways={
+                    channel: self._way(due, facts, reader, channel)
+                    for channel in Channel
+                    if (due.customer_id, channel) in facts.addresses
+                },
+            )
+        )
+
+    def _way(self, due: Any, facts: Facts, reader: Reader, channel: Channel) -> Way:
+        address, locale = facts.addresses[due.customer_id, channel]
+        locale = reader.chosen_locale or locale or reader.locale
+        worded = self.renderer.has_wording(due.template, channel, locale)
+        return Way(address, facts.suppression(channel, address, due.purpose), worded)
+
+    def _address(self, due: Any, facts: Facts, channel: Channel) -> tuple[str | None, str | None]:
         if due.customer_id is None:
             return due.context.get("to") or None, None
-        return facts.addresses.get((due.customer_id, due.channel), (None, None))
+        return facts.addresses.get((due.customer_id, channel), (None, None))
 
     def _write(
-        self, due: Any, facts: Facts, reader: Reader, address: str, locale: str
+        self,
+        due: Any,
+        facts: Facts,
+        reader: Reader,
+        channel: Channel,
+        address: str,
+        locale: str,
     ) -> OutgoingMessage:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
@@ -162,12 +210,19 @@ class ClaimWriter:
             context["survey_url"] = self.links.survey(due.context["survey_id"])
         unsubscribe = ""
         if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
-            unsubscribe = self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
+            unsubscribe = self.links.unsubscribe(due.customer_id, channel, due.purpose)
         context["unsubscribe_url"] = unsubscribe
-        rendered = self.renderer.render(
-            due.template, due.channel, locale, context, zone=reader.zone
-        )
+        refusable = due.message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
+        if refusable and due.customer_id is not None:
+            context["preferences_url"] = self.links.preferences(due.customer_id, channel)
+        if due.context.get("confirms"):
+            until = datetime.fromisoformat(due.context["confirm_until"])
+            context["confirm_url"] = self.links.confirm(due.customer_id, channel, until, address)
+        rendered = self.renderer.render(due.template, channel, locale, context, zone=reader.zone)
         message_id: UUID = due.id
+        html = rendered.html
+        if html is not None and facts.policy.track and _may_track(reader, channel):
+            html = tracked(html, message_id, self.links)
         return OutgoingMessage(
             effect=str(message_id),
             message_id=self.links.message_id(due.key),
@@ -175,7 +230,7 @@ class ClaimWriter:
             name=reader.name,
             subject=rendered.subject,
             text=rendered.text,
-            html=rendered.html,
+            html=html,
             unsubscribe_url=unsubscribe,
             still_ours=lambda: self.still_ours(message_id),
         )
@@ -194,8 +249,14 @@ class ClaimWriter:
         return Decided(row, MessageState.QUEUED)
 
 
-def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> Decision:
-    reason = facts.suppression(due.channel, address, due.purpose) if address else None
+def _may_track(reader: Reader, channel: Channel) -> bool:
+    return reader.consents.get(f"{channel}/{Purpose.TRACKING}") is ConsentState.GRANTED
+
+
+def _decision(
+    due: Any, facts: Facts, reader: Reader, channel: Channel, address: str | None
+) -> Decision:
+    reason = facts.suppression(channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
     return may_send(
@@ -204,16 +265,18 @@ def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> De
             zone=reader.zone,
             message_class=due.message_class,
             purpose=due.purpose,
-            channel=due.channel,
+            channel=channel,
             address=address,
             consents=reader.consents,
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
-            quiet_hours=policy.quiet_hours(due.channel, due.purpose) if of_customer else None,
-            cap=policy.cap(due.channel, due.purpose) if of_customer else None,
-            sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
+            quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,
+            cap=policy.cap(channel, due.purpose) if of_customer else None,
+            sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            marketing_paused_until=reader.marketing_paused_until,
+            confirms=due.context.get("confirms"),
         )
     )
 
@@ -228,7 +291,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "address", "locale", "message_id", "answer")
+    nothing = ("not_before", "token", "channel", "address", "locale", "message_id", "answer")
     unwritten = ("subject", "text", "html")
     return {
         "id": str(due.id),

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from chaos.ground import Ground, Table
+from chaos.opt_outs import race
 from chaos.smtp_crashes import crash_dispatchers
 from chaos.smtp_faults import meet_faults
 from chaos.webhooks import weather_storm
@@ -30,4 +31,5 @@ RUNS = {
     ),
     "faults": Run("F8: 10 ways a mail server fails, messages of each", 100, meet_faults),
     "webhooks": Run("F9: events of a provider, each delivered 1 to 46 times", 5_000, weather_storm),
+    "opt-outs": Run("F10: an opt-out at the moment of the sending", 1_000, race),
 }
