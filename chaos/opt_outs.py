@@ -1,4 +1,4 @@
-"""F10: customers opt out at the very moment in which they are written to; the commits say who won."""
+"""F10: customers opt out at the very moment in which they are written to; who was first, wins."""
 
 from dataclasses import replace
 
