@@ -12,7 +12,7 @@ unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench histories screenshots lock clean
+.PHONY: help demo up test check bench chaos histories screenshots lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ check: $(INSTALLED)  ## format, lint, import rules, types, the compose file
 
 bench: $(INSTALLED)  ## the speed claims, measured (writes var/bench.json)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(INSTALLED)  ## the fault runs at full size: kills, broken mail servers
+	$(BIN)/python -m chaos $(ARGS)
 
 histories: $(INSTALLED)  ## add the workflow histories that are not stored yet
 	$(BIN)/python -m tests.record_histories $(ARGS)

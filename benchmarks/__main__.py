@@ -13,11 +13,12 @@ from benchmarks.cpu import machine
 from benchmarks.events import measure_events
 from benchmarks.installation import Installation
 from benchmarks.life import LifeBench, Scale
+from benchmarks.messages import measure_messages
 from benchmarks.parked import measure_parked
 from benchmarks.profiling import print_profile
 from benchmarks.rendering import measure_rendering
 
-_PHASES = ("life", "events", "parked", "render")
+_PHASES = ("life", "events", "parked", "messages", "render")
 _QUIET = 1.0  # load average
 
 
@@ -80,7 +81,18 @@ def _render(chosen: argparse.Namespace) -> dict[str, Any]:
     return asyncio.run(measure_rendering(_say, quick=chosen.quick))
 
 
-_MEASURE = {"life": _life, "events": _events, "parked": _parked, "render": _render}
+def _messages(chosen: argparse.Namespace) -> dict[str, Any]:
+    with Installation(chosen.synchronous) as installation:
+        return asyncio.run(measure_messages(installation, _say, quick=chosen.quick))
+
+
+_MEASURE = {
+    "life": _life,
+    "events": _events,
+    "parked": _parked,
+    "messages": _messages,
+    "render": _render,
+}
 
 
 def _profile(chosen: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -93,11 +93,12 @@ class Installation:
         return self.plan.postgres.pid
 
     @contextmanager
-    def worker(self, *arguments: str) -> Iterator[int]:
+    def worker(self, *arguments: str, **environment: str) -> Iterator[int]:
         """`python -m benchmarks.workers …` while the context lasts; its process id."""
         self._workers += 1
         ready = self._directory / f"worker-{self._workers}.ready"
-        with self._program("worker", ["-m", "benchmarks.workers", *arguments], ready) as worker:
+        program = ["-m", "benchmarks.workers", *arguments]
+        with self._program("worker", program, ready, environment) as worker:
             assert worker.pid is not None
             yield worker.pid
 
@@ -112,9 +113,12 @@ class Installation:
     def api_key(self) -> str:
         return (self._directory / "secrets" / "api_key").read_text().strip()
 
-    def _program(self, name: str, arguments: Sequence[str], ready: Path) -> Program:
+    def _program(
+        self, name: str, arguments: Sequence[str], ready: Path, own: Mapping[str, str]
+    ) -> Program:
         environment = {
             **self.plan.environment,
+            **own,
             "CRM_READY_FILE": str(ready),
             "BENCH_REPORTS": str(self.reports),
             "BENCH_SCRIPT": str(self.script),

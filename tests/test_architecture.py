@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 PRODUCT = [
     path
     for path in ROOT.rglob("*.py")
-    if not {"tests", "benchmarks", "docs", ".venv", "var"} & set(path.relative_to(ROOT).parts)
+    if not {"tests", "benchmarks", "chaos", "docs", ".venv", "var"}
+    & set(path.relative_to(ROOT).parts)
 ]
 REGISTERED: list[type] = [
     one for name, all_ in vars(worker).items() if name.endswith("_WORKFLOWS") for one in all_

@@ -58,9 +58,13 @@ def dispatcher(
     *,
     evidence: bool = True,
     rules: DispatchRules = RULES,
+    answer_timeout: float = 1.0,
+    starttls: bool = False,
 ) -> MessageActivities:
     account = SmtpAccount(
-        *("127.0.0.1", port, "Perennial <hello@perennial.example>"), answer_timeout=1.0
+        *("127.0.0.1", port, "Perennial <hello@perennial.example>"),
+        starttls=starttls,
+        answer_timeout=answer_timeout,
     )
     providers: dict[Channel, Provider] = {
         Channel.EMAIL: SmtpProvider(account),

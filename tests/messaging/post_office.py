@@ -2,9 +2,13 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+import ssl
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from typing import AnyStr
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -17,7 +21,9 @@ class Fault:
     """What happens, `times` times, to mail for one address.
 
     `at` is the last thing the client said: MAIL, RCPT, DATA, or TEXT for the final dot. An empty
-    `say` breaks the connection. `keep` keeps the mail all the same, after TEXT.
+    `say` breaks the connection; after a 421 it is closed, as RFC 5321 3.8 has it. `keep` keeps the
+    mail all the same, after TEXT. With `seconds_a_byte` the answer trickles; `lasts` is how many
+    seconds from the first try on a greylist refuses, in place of `times`.
     """
 
     at: str
@@ -25,6 +31,19 @@ class Fault:
     hang: bool = False
     keep: bool = False
     times: int = 1
+    seconds_a_byte: float = 0.0
+    lasts: float = 0.0
+
+
+class Stage(StrEnum):
+    """Where a mail can be held on its way in."""
+
+    TEXT_BEGUN = "text begun"  # before its final dot is read
+    KEPT = "kept"  # and its 250 not written
+
+
+async def go_on(stage: Stage, address: str) -> None:
+    """Hold nothing."""
 
 
 @dataclass
@@ -34,7 +53,11 @@ class PostOffice:
     faults: dict[str, Fault] = field(default_factory=dict)
     refused_senders: int = 0  # so many MAIL commands are answered with 530
     on_kept: Callable[[str], None] = lambda _: None  # told of a mail before its 250
+    hold: Callable[[Stage, str], Awaitable[None]] = go_on  # the mail goes on when this returns
+    # Without a certificate in it, every handshake fails.
+    tls: ssl.SSLContext | None = None
     connections: int = 0
+    tries: dict[str, list[float]] = field(default_factory=dict)  # monotonic, by address
 
     def __post_init__(self) -> None:
         self._store = MailStore(self.path)
@@ -71,7 +94,11 @@ class PostOffice:
 
     def fault(self, address: str, at: str) -> Fault | None:
         fault = self.faults.get(address)
-        if fault is None or fault.at != at or fault.times < 1:
+        if fault is None or fault.at != at:
+            return None
+        if fault.lasts:
+            return fault if time.monotonic() < self.tries[address][0] + fault.lasts else None
+        if fault.times < 1:
             return None
         fault.times -= 1
         return fault
@@ -79,8 +106,10 @@ class PostOffice:
 
 class _FaultySession(SMTP):
     def __init__(self, handler: object, office: PostOffice) -> None:
-        super().__init__(handler, hostname="post-office", timeout=10)
+        super().__init__(handler, hostname="post-office", timeout=10, tls_context=office.tls)
         self._office = office
+        self._told_togo_on = False
+        self._text = asyncio.Event()  # some of it has come
 
     async def smtp_DATA(self, arg: str) -> None:
         assert self.envelope is not None
@@ -91,6 +120,21 @@ class _FaultySession(SMTP):
                     await self.push(said)
                 return
         await super().smtp_DATA(arg)
+
+    async def push(self, status: AnyStr) -> None:
+        await super().push(status)
+        if status[:3] in ("354", b"354"):
+            self._told_togo_on = True
+            await self._text.wait()
+            self._told_togo_on = False
+            self._text.clear()
+            assert self.envelope is not None
+            await self._office.hold(Stage.TEXT_BEGUN, self.envelope.rcpt_tos[0])
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._told_togo_on:
+            self._text.set()
 
 
 class _FaultyHandler(MailHandler):
@@ -110,6 +154,7 @@ class _FaultyHandler(MailHandler):
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        self._office.tries.setdefault(address, []).append(time.monotonic())
         if fault := self._office.fault(address, "RCPT"):
             return await _misbehave(server, fault)
         envelope.rcpt_tos.append(address)
@@ -121,6 +166,7 @@ class _FaultyHandler(MailHandler):
         if fault is None or fault.keep:
             answer = await super().handle_DATA(server, session, envelope)
             self._office.on_kept(address)
+            await self._office.hold(Stage.KEPT, address)
             if fault is None:
                 return answer
         return await _misbehave(server, fault)
@@ -131,6 +177,15 @@ async def _misbehave(server: SMTP, fault: Fault) -> str:
         await asyncio.sleep(3600)
     if not fault.say:
         _break_off(server)
+    transport = server.transport
+    if isinstance(transport, asyncio.WriteTransport):
+        if fault.say.startswith("421"):
+            asyncio.get_running_loop().call_soon(transport.close)  # once it is written
+        if fault.seconds_a_byte:
+            for byte in fault.say[:-1].encode():
+                transport.write(bytes([byte]))
+                await asyncio.sleep(fault.seconds_a_byte)
+            return fault.say[-1]
     return fault.say
 
 
