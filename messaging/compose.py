@@ -6,6 +6,7 @@ them here.
 """
 
 import binascii
+import functools
 from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -36,6 +37,8 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
         _checked("X-CRM-Effect", message.effect),
         _checked("Auto-Submitted", "auto-generated"),
     ]
+    if message.reply_to:
+        headers.append(_checked("Reply-To", message.reply_to))
     if message.unsubscribe_url:
         headers += [
             _checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"),
@@ -93,6 +96,7 @@ def _part(subtype: str, content: str) -> bytes:
     ).encode() + encoded
 
 
+@functools.cache  # one for each stream
 def sender_header(mail_from: str) -> tuple[str, str]:
     """(the From header, the envelope's address) of `Name <address>`.
 
