@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr | None = None
     smtp_starttls: bool = False
+    resend_api_key: SecretStr | None = Field(None, description="of the HTTP e-mail provider")
+    resend_url: str = Field("https://api.resend.com", description="or of one with the same API")
+    twilio_account_sid: str = Field("", description="of the provider of text messages")
+    twilio_auth_token: SecretStr | None = None
+    twilio_from: str = Field("", description="number, name, or SID of a messaging service (MG…)")
+    twilio_url: str = "https://api.twilio.com"
     company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")

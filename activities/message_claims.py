@@ -5,16 +5,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from activities.message_queue import Facts, Reader
 from domain.clock import REAL_TIME, Clock
-from domain.contacts import ContactFacts, Decision, Outcome, may_send
+from domain.contacts import ContactFacts, Decision, Outcome, Rule, may_send
 from domain.messages import Channel, MessageClass, MessageState
+from domain.sending import Stream
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
-from messaging.render import NotRendered, Renderer
+from messaging.render import NotRendered, Rendered, Renderer
 
 _STAFF = Reader(
     name="team",
@@ -62,6 +63,7 @@ class Claim:
 
     id: UUID
     token: str
+    provider: str
     channel: Channel
     message_class: MessageClass
     attempts: int
@@ -69,6 +71,19 @@ class Claim:
     clock: Clock
     outgoing: OutgoingMessage
     claimed_at: float  # monotonic
+    is_repeat: bool = False  # of a request whose outcome is unknown
+
+    @property
+    def selling(self) -> bool:
+        return self.message_class is MessageClass.MARKETING
+
+
+class Via(NamedTuple):
+    """Who is asked to send a message, and as whom it is sent."""
+
+    provider: str
+    stream: Stream
+    detour: str = ""  # why not the provider that the policy names first
 
 
 @dataclass(frozen=True)
@@ -87,20 +102,43 @@ class ClaimWriter:
     rules: DispatchRules
     still_ours: Callable[[UUID], bool]
 
-    def decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    def decide(self, due: Any, facts: Facts, token: str, via: Via) -> Decided:
         """One message: suppressed, cancelled, held, or rendered and claimed under `token`.
 
         Whatever is wrong with one message holds up no other.
         """
         try:
-            return self._decide(due, facts, token)
+            return self._decide(due, facts, token, via)
         except NotRendered as problem:
             return self._unfit(due, f"not rendered: {problem}")
         except Exception as problem:
             log.exception("message %s could not be decided about", due.id)
             return self._unfit(due, f"not decided: {type(problem).__name__}")
 
-    def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    def decide_again(
+        self, row: Any, facts: Facts, token: str, via: Via
+    ) -> tuple[Decision, Decided | None]:
+        """A message whose outcome is unknown: the very same request, if it still may go.
+
+        It was counted for its customer's limit when it was first sent.
+        """
+        reader = facts.readers[row.customer_id] if row.customer_id is not None else _STAFF
+        try:
+            decision = _decision(row, facts, reader, row.address, limited=False)
+        except Exception as problem:  # as above: it holds up no other
+            log.exception("message %s could not be decided about", row.id)
+            why = f"not decided: {type(problem).__name__}"
+            return Decision(outcome=Outcome.HOLD, decided_by="fault", because=why), None
+        if decision.outcome is not Outcome.SEND:
+            return decision, None
+        words = Rendered(row.locale, row.subject, row.text, row.html)
+        outgoing = self._outgoing(row, reader, row.address, words, via.stream)
+        decided = self._claimed(
+            row, decision, reader, outgoing, token, via, row.locale, is_repeat=True
+        )
+        return decision, decided
+
+    def _decide(self, due: Any, facts: Facts, token: str, via: Via) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
         address, locale = self._address(due, facts)
         decision = _decision(due, facts, reader, address)
@@ -111,23 +149,43 @@ class ClaimWriter:
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
         locale = locale or reader.locale
-        outgoing = self._write(due, facts, reader, address, locale)
+        rendered = self._render(due, facts, reader, locale)
+        outgoing = self._outgoing(due, reader, address, rendered, via.stream)
+        if due.customer_id is not None:
+            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
+        return self._claimed(due, decision, reader, outgoing, token, via, locale)
+
+    def _claimed(
+        self,
+        due: Any,
+        decision: Decision,
+        reader: Reader,
+        outgoing: OutgoingMessage,
+        token: str,
+        via: Via,
+        locale: str,
+        *,
+        is_repeat: bool = False,
+    ) -> Decided:
+        if via.detour:
+            detour = Rule(name="provider", passed=True, because=via.detour)
+            decision = decision.model_copy(update={"rules": (*decision.rules, detour)})
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
+            "provider": via.provider,
             "attempts": due.attempts + 1,
-            "address": address,
+            "address": outgoing.address,
             "locale": locale,
             "message_id": outgoing.message_id,
             "subject": outgoing.subject,
             "text": outgoing.text,
             "html": outgoing.html,
         }
-        if due.customer_id is not None:
-            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
+            provider=via.provider,
             channel=due.channel,
             message_class=due.message_class,
             attempts=due.attempts + 1,
@@ -135,6 +193,7 @@ class ClaimWriter:
             clock=reader.clock,
             outgoing=outgoing,
             claimed_at=time.monotonic(),
+            is_repeat=is_repeat,
         )
         return Decided(row, MessageState.SENDING, claim)
 
@@ -152,21 +211,23 @@ class ClaimWriter:
             return due.context.get("to") or None, None
         return facts.addresses.get((due.customer_id, due.channel), (None, None))
 
-    def _write(
-        self, due: Any, facts: Facts, reader: Reader, address: str, locale: str
-    ) -> OutgoingMessage:
+    def _render(self, due: Any, facts: Facts, reader: Reader, locale: str) -> Rendered:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
             context["text"] = facts.texts.get(due.text_id, "")
         if due.context.get("survey_id"):
             context["survey_url"] = self.links.survey(due.context["survey_id"])
-        unsubscribe = ""
-        if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
-            unsubscribe = self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
-        context["unsubscribe_url"] = unsubscribe
-        rendered = self.renderer.render(
-            due.template, due.channel, locale, context, zone=reader.zone
-        )
+        context["unsubscribe_url"] = self._unsubscribe_url(due)
+        return self.renderer.render(due.template, due.channel, locale, context, zone=reader.zone)
+
+    def _unsubscribe_url(self, due: Any) -> str:
+        if due.message_class is not MessageClass.MARKETING or due.customer_id is None:
+            return ""
+        return self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
+
+    def _outgoing(
+        self, due: Any, reader: Reader, address: str, rendered: Rendered, stream: Stream
+    ) -> OutgoingMessage:
         message_id: UUID = due.id
         return OutgoingMessage(
             effect=str(message_id),
@@ -176,7 +237,10 @@ class ClaimWriter:
             subject=rendered.subject,
             text=rendered.text,
             html=rendered.html,
-            unsubscribe_url=unsubscribe,
+            unsubscribe_url=self._unsubscribe_url(due),
+            sender=stream.sender,
+            reply_to=stream.reply_to,
+            urgent=due.message_class is not MessageClass.MARKETING,
             still_ours=lambda: self.still_ours(message_id),
         )
 
@@ -194,7 +258,9 @@ class ClaimWriter:
         return Decided(row, MessageState.QUEUED)
 
 
-def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> Decision:
+def _decision(
+    due: Any, facts: Facts, reader: Reader, address: str | None, *, limited: bool = True
+) -> Decision:
     reason = facts.suppressed.get((due.channel, address.lower())) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
@@ -210,7 +276,7 @@ def _decision(due: Any, facts: Facts, reader: Reader, address: str | None) -> De
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
             quiet_hours=policy.quiet_hours(due.channel, due.purpose) if of_customer else None,
-            cap=policy.cap(due.channel, due.purpose) if of_customer else None,
+            cap=policy.cap(due.channel, due.purpose) if of_customer and limited else None,
             sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
@@ -228,7 +294,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "address", "locale", "message_id", "answer")
+    nothing = ("not_before", "token", "provider", "address", "locale", "message_id", "answer")
     unwritten = ("subject", "text", "html")
     return {
         "id": str(due.id),

@@ -51,8 +51,11 @@ class Provider(Protocol):
     """
 
     name: str
-    # For how long it knows a message by its key, so that asking again can't send it twice.
-    repeat_within: timedelta | None
+
+    @property
+    def repeat_within(self) -> timedelta | None:
+        """For how long it knows a message by its key, so that asking again sends nothing twice."""
+        ...
 
     async def send(self, message: OutgoingMessage) -> Answer: ...
 

@@ -36,7 +36,12 @@ def test_each_class_of_message_has_its_stream_and_staff_the_one_of_service() -> 
 def test_a_provider_sends_only_by_its_own_channel(name: ProviderName) -> None:
     other = Channel.SMS if SENDS[name] is Channel.EMAIL else Channel.EMAIL
     assert Stream.model_validate({str(SENDS[name]): [name]})
-    for wrong in ({str(other): [name]}, {str(SENDS[name]): [name, name]}, {str(other): []}):
+    wrongs: list[dict[str, list[ProviderName]]] = [
+        {str(other): [name]},
+        {str(SENDS[name]): [name, name]},
+        {str(other): []},
+    ]
+    for wrong in wrongs:
         with pytest.raises(ValidationError):
             Stream.model_validate(wrong)
 

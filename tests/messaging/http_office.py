@@ -47,6 +47,7 @@ class HttpOffice:
         self.faults: dict[str, HttpFault] = {}
         self.connections = 0
         self.port = 0
+        self._taken = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -57,6 +58,10 @@ class HttpOffice:
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    async def has_sent(self, many: int) -> None:
+        async with self._taken:
+            await self._taken.wait_for(lambda: len(self.sent) >= many)
 
     async def shut(self) -> None:
         """Nobody gets through, and who was talking is cut off."""
@@ -110,13 +115,19 @@ class HttpOffice:
     async def _misbehave(self, asked: Asked) -> Said:
         fault = self.faults.get(self.address_of(asked)) or self.faults.get("*")
         if fault is None or fault.times < 1:
-            return self.take(asked)
+            return await self._take(asked)
         fault.times -= 1
         if fault.keep:
-            self.take(asked)
+            await self._take(asked)
         if fault.hang:
             await asyncio.sleep(3600)
         return Said(fault.status, fault.body, fault.headers)
+
+    async def _take(self, asked: Asked) -> Said:
+        async with self._taken:
+            said = self.take(asked)
+            self._taken.notify_all()
+        return said
 
 
 class ResendOffice(HttpOffice):

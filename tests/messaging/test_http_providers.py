@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator
 from datetime import timedelta
 from email.utils import format_datetime, localtime
 from typing import Any
@@ -27,22 +26,6 @@ ADA = OutgoingMessage(
 TEXT = ADA._replace(address="+5511987654321", html=None, text="Hello\n")
 SID = "AC00000000000000000000000000000000"
 REPORTS = "https://crm.example.com/api/v1/provider-events/twilio"
-
-
-@pytest.fixture
-async def resend() -> AsyncGenerator[ResendOffice]:
-    office = ResendOffice()
-    await office.open()
-    yield office
-    await office.shut()
-
-
-@pytest.fixture
-async def twilio() -> AsyncGenerator[TwilioOffice]:
-    office = TwilioOffice()
-    await office.open()
-    yield office
-    await office.shut()
 
 
 def mailer(office: HttpOffice, **limits: Any) -> ResendProvider:
