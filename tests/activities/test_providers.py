@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -51,7 +52,7 @@ def http(
     activities: MessageActivities, resend: ResendOffice, twilio: TwilioOffice
 ) -> MessageActivities:
     """A dispatcher with all four providers; the two over HTTP are never asked for evidence."""
-    limits = {"answer_timeout": 0.5, "connect_timeout": 0.5}
+    limits: dict[str, Any] = {"answer_timeout": 0.5, "connect_timeout": 0.5}
     more = [
         ResendProvider(resend.url, "re_test", SENDER, **limits),
         TwilioProvider(twilio.url, "AC1", "secret", "+15005550006", **limits),
