@@ -13,7 +13,12 @@ from messaging.provider import Answer, Outcome, OutgoingMessage
 from messaging.slots import Slots
 
 LONGEST_ANSWER = 500
-_NOT_CONNECTED = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_NOT_CONNECTED = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.UnsupportedProtocol,
+)
 _IDLE_LIMIT = 5.0  # seconds; a connection that rests for longer may be closed under us
 
 

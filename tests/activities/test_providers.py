@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from activities.messages import MessageActivities
 from database.base import Sessions
@@ -19,6 +20,7 @@ from domain.policies import SendingPolicy
 from domain.sending import ProviderName, Stream
 from messaging.resend import ResendProvider
 from messaging.twilio import TwilioProvider
+from settings import Settings
 from tests.activities.dispatching import (
     IMPATIENT,
     consent_of,
@@ -32,6 +34,7 @@ from tests.activities.dispatching import (
 )
 from tests.messaging.http_office import HttpFault, ResendOffice, TwilioOffice
 from tests.messaging.post_office import PostOffice
+from worker import configured_providers
 
 SENDER = "Perennial <hello@perennial.example>"
 SMTP_FIRST = Stream(email=(ProviderName.SMTP, ProviderName.RESEND))
@@ -69,6 +72,21 @@ async def selling(sessions: Sessions, address: str = "shop{}@example.com", n: in
 
 def effects(office: ResendOffice) -> list[str]:
     return sorted(mail["headers"]["X-CRM-Effect"] for mail in office.sent)
+
+
+def test_settings_say_which_providers_there_are() -> None:
+    def names(**settings: str) -> list[str]:
+        given = Settings.model_validate({"mail_from": SENDER, **settings})
+        return [provider.name for provider in configured_providers(given)]
+
+    account = {"twilio_account_sid": "AC1", "twilio_auth_token": "t", "twilio_from": "MG1"}
+    assert names() == ["smtp", "local_sms"]
+    assert names(resend_api_key="re_1", **account) == ["smtp", "local_sms", "resend", "twilio"]
+    assert set(names(resend_api_key="re_1", **account)) == set(ProviderName)
+    with pytest.raises(ValidationError, match="needs CRM_TWILIO_AUTH_TOKEN and CRM_TWILIO_FROM"):
+        names(twilio_account_sid="AC1")
+    with pytest.raises(ValidationError, match="resend_url"):
+        names(resend_url="")
 
 
 @pytest.mark.parametrize("taken", [True, False], ids=["taken", "not_taken"])

@@ -20,7 +20,8 @@ OF = {
     "marketing_value": MessageClass.MARKETING,
     "referral_request": MessageClass.MARKETING,
 }
-WAYS = {(kind, channel): Way(open="smtp") for kind in MessageClass for channel in Channel}
+Ways = Mapping[tuple[MessageClass, Channel], Way]
+WAYS: Ways = {(kind, channel): Way(open="smtp") for kind in MessageClass for channel in Channel}
 
 
 def due(series: str, many: int = 1, *, minutes: int = 0, tried: bool = False) -> list[Waiting]:
@@ -33,7 +34,10 @@ def due(series: str, many: int = 1, *, minutes: int = 0, tried: bool = False) ->
 
 
 def gone(
-    waiting: list[Waiting], room: Room, turns: Turns | None = None, ways: Mapping[tuple[MessageClass, Channel], Way] = WAYS
+    waiting: list[Waiting],
+    room: Room,
+    turns: Turns | None = None,
+    ways: Ways = WAYS,
 ) -> list[str]:
     going = share_out(waiting, ways, {"smtp": room}, turns or Turns())
     return [one.series for one, _ in going]
@@ -78,7 +82,7 @@ def test_a_series_that_had_nothing_for_long_does_not_make_up_for_it() -> None:
 
 
 def test_what_has_failed_goes_another_way_and_what_is_new_tries_the_first() -> None:
-    ways = WAYS | {(MessageClass.TRANSACTIONAL, Channel.EMAIL): Way(("smtp",), "resend")}
+    ways = {**WAYS, (MessageClass.TRANSACTIONAL, Channel.EMAIL): Way(("smtp",), "resend")}
     rooms = {"smtp": Room(1, 1), "resend": Room(9, 9)}
     [tried], new = due("order_late", tried=True), due("order_late", 2, minutes=1)
     going = share_out([tried, *new], ways, rooms, Turns())
@@ -86,7 +90,7 @@ def test_what_has_failed_goes_another_way_and_what_is_new_tries_the_first() -> N
 
 
 def test_with_nobody_else_to_ask_also_what_has_failed_tries_again() -> None:
-    ways = WAYS | {(MessageClass.TRANSACTIONAL, Channel.EMAIL): Way(("smtp", "resend"))}
+    ways = {**WAYS, (MessageClass.TRANSACTIONAL, Channel.EMAIL): Way(("smtp", "resend"))}
     rooms = {"smtp": Room(0, 0), "resend": Room(1, 1)}
     going = share_out(due("order_late", 2, tried=True), ways, rooms, Turns())
     assert [name for _, name in going] == ["resend"]
