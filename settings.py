@@ -53,8 +53,13 @@ class Settings(BaseSettings):
     smtp_starttls: bool = False
     resend_api_key: SecretStr | None = Field(None, description="of the HTTP e-mail provider")
     resend_url: str = Field("https://api.resend.com", pattern="^https?://", description="its API")
+    resend_webhook_secret: SecretStr | None = Field(
+        None, description="whsec_…; set it to take delivery reports of Resend"
+    )
     twilio_account_sid: str = Field("", description="of the provider of text messages")
-    twilio_auth_token: SecretStr | None = None
+    twilio_auth_token: SecretStr | None = Field(
+        None, description="set it to send by Twilio, and to take its delivery reports"
+    )
     twilio_from: str = Field("", description="number, name, or SID of a messaging service (MG…)")
     twilio_url: str = Field("https://api.twilio.com", pattern="^https?://", description="its API")
     company: str = Field("Perennial", description="the sender's name in messages")

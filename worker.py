@@ -35,12 +35,18 @@ from activities.lifecycle import LifecycleActivities
 from activities.marketing import MarketingActivities
 from activities.messages import MessageActivities
 from activities.processes import ProcessActivities
+from activities.received import ReceivedActivities
 from activities.retention import RetentionActivities
 from activities.support import SupportActivities
 from activities.sweeps import SweepActivities
 from database.base import Sessions, connect
 from database.inbox import Inbox
-from domain.messages import DISPATCH_WORKFLOW_ID, DispatchInput
+from domain.messages import (
+    DISPATCH_WORKFLOW_ID,
+    INTAKE_WORKFLOW_ID,
+    DispatchInput,
+    IntakeInput,
+)
 from domain.processes import BULK_QUEUE, LIFECYCLE_QUEUE, MESSAGING_QUEUE
 from domain.schedules import RECURRENCES, schedule_id
 from domain.sending import ProviderName
@@ -57,7 +63,7 @@ from workflows.delivery import OrderDelivery
 from workflows.follow_up import FollowUp
 from workflows.lifecycle import CustomerLifecycle
 from workflows.marketing import MarketingContact
-from workflows.messages import MessageDispatch
+from workflows.messages import MessageDispatch, MessageIntake
 from workflows.retention import RetentionOutreach
 from workflows.schedules import (
     FollowUpSweep,
@@ -77,7 +83,7 @@ LIFECYCLE_WORKFLOWS: Sequence[type] = [
     RetentionOutreach,
 ]
 
-MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch]
+MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch, MessageIntake]
 BULK_WORKFLOWS: Sequence[type] = [
     RetentionSweep,
     FollowUpSweep,
@@ -132,13 +138,15 @@ def lifecycle_options() -> dict[str, Any]:
     )
 
 
-def messaging_worker(client: Client, activities: MessageActivities) -> Worker:
-    """The dispatcher of messages, on the queue `messaging`."""
+def messaging_worker(
+    client: Client, messages: MessageActivities, received: ReceivedActivities
+) -> Worker:
+    """The dispatcher of messages, and the intake of what comes back, on the queue `messaging`."""
     return Worker(
         client,
         task_queue=MESSAGING_QUEUE,
         workflows=MESSAGING_WORKFLOWS,
-        activities=activities_of(activities),
+        activities=[*activities_of(messages), *activities_of(received)],
         workflow_runner=workflow_runner(),
         graceful_shutdown_timeout=_GRACE,
     )
@@ -187,8 +195,8 @@ def _renewed(schedule: Schedule, found: ScheduleUpdateInput) -> ScheduleUpdate:
     return ScheduleUpdate(schedule=renewed)
 
 
-async def start_dispatch(client: Client) -> None:
-    """There is one dispatcher; starting it again changes nothing."""
+async def start_messaging(client: Client) -> None:
+    """There is one dispatcher and one intake; starting them again changes nothing."""
     await client.start_workflow(
         MessageDispatch.run,
         DispatchInput(),
@@ -196,6 +204,14 @@ async def start_dispatch(client: Client) -> None:
         task_queue=MESSAGING_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         static_summary="Delivers the messages that processes queue",
+    )
+    await client.start_workflow(
+        MessageIntake.run,
+        IntakeInput(),
+        id=INTAKE_WORKFLOW_ID,
+        task_queue=MESSAGING_QUEUE,
+        id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        static_summary="Takes in what providers report about messages",
     )
 
 
@@ -268,13 +284,17 @@ async def run(settings: Settings) -> None:
     sweeps = SweepActivities(sessions, client, settings.staff_digest_to, inbox)
     workers = [
         lifecycle_worker(client, sessions),
-        messaging_worker(client, message_activities(settings, client, sessions)),
+        messaging_worker(
+            client,
+            message_activities(settings, client, sessions),
+            ReceivedActivities(sessions, client),
+        ),
         bulk_worker(client, sweeps),
     ]
     async with contextlib.AsyncExitStack() as running:
         for worker in workers:
             await running.enter_async_context(worker)
-        await start_dispatch(client)
+        await start_messaging(client)
         await ensure_schedules(client)
         if settings.ready_file is not None:
             settings.ready_file.touch()

@@ -261,7 +261,7 @@ class ClaimWriter:
 def _decision(
     due: Any, facts: Facts, reader: Reader, address: str | None, *, limited: bool = True
 ) -> Decision:
-    reason = facts.suppressed.get((due.channel, address.lower())) if address else None
+    reason = facts.suppression(due.channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
     return may_send(

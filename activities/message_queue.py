@@ -12,10 +12,11 @@ from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import JSONB, distinct_on, insert
+from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.steps import current_policy
+from activities.suppressions import suppress
 from database.customers import (
     CLOCK_COLUMNS,
     Consent,
@@ -31,7 +32,7 @@ from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.fairness import Waiting
-from domain.messages import Channel, MessageClass, MessageState
+from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 
@@ -153,21 +154,29 @@ _settled = _given(
     uncounted=sa.Integer,
     possible_duplicate=sa.Boolean,
 )
+_is_sending = sa.text("messages.state = 'sending'")
+# A report was here before the dispatcher's own yes, and left it the token: it adds what only it
+# knows. Nothing else that it could say is of use then.
+_was_overtaken = sa.and_(_settled.c.token.is_not(None), _settled.c.state == "accepted")
+_answer = _messages.c.provider_answer
 _SETTLE = (
     sa.update(_messages)
     .where(
         _messages.c.id == _settled.c.id,
-        sa.text("messages.state = 'sending'"),
         _messages.c.claimed_by.is_not_distinct_from(_settled.c.token),
+        sa.or_(_is_sending, _was_overtaken),
     )
     .values(
-        state=_settled.c.state,
+        state=sa.case((_is_sending, _settled.c.state), else_=_messages.c.state),
         not_before=_after(_settled.c.delay),
         claimed_by=None,
-        accepted_at=_settled.c.accepted_at,
-        told_at=_settled.c.told_at,
+        accepted_at=sa.func.coalesce(_messages.c.accepted_at, _settled.c.accepted_at),
+        told_at=sa.func.coalesce(_messages.c.told_at, _settled.c.told_at),
         provider=_settled.c.provider,
-        provider_answer=_settled.c.answer,
+        provider_answer=sa.case(
+            (sa.text("messages.state IN ('failed','bounced','complained')"), _answer),
+            else_=_settled.c.answer,
+        ),
         unknown_since=sa.case(
             (
                 _settled.c.state.in_([MessageState.SENDING.value, MessageState.UNKNOWN.value]),
@@ -177,7 +186,7 @@ _SETTLE = (
         attempts=_messages.c.attempts - _settled.c.uncounted,
         possible_duplicate=_messages.c.possible_duplicate | _settled.c.possible_duplicate,
     )
-    .returning(_messages.c.state)
+    .returning(_settled.c.state)
 )
 
 
@@ -234,10 +243,15 @@ class Facts:
 
     readers: Mapping[UUID, Reader]
     addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
-    suppressed: Mapping[tuple[Channel, str], str]
+    suppressed: Mapping[tuple[Channel, str, Purpose | None], str]
     policy: ContactPolicy
     ended: Set[str]  # of the processes that have a series of messages, those that are over
     texts: Mapping[UUID, str] = field(default_factory=dict)
+
+    def suppression(self, channel: Channel, address: str, purpose: Purpose) -> str | None:
+        """Why the address must not be written to, for this purpose or for any."""
+        everything = self.suppressed.get((channel, address.lower(), None))
+        return everything or self.suppressed.get((channel, address.lower(), purpose))
 
 
 _END_WITH_US = sa.text("SELECT set_config('idle_in_transaction_session_timeout', :limit, true)")
@@ -335,18 +349,7 @@ async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> 
     """
     found = await session.execute(_SETTLE, {"rows": [s.row() for s in settlements]})
     states = [MessageState(state) for state in found.scalars()]
-    dead = {s.suppress: s.answer for s in settlements if s.suppress}
-    if dead:
-        await session.execute(
-            insert(Suppression)
-            .values(
-                [
-                    {"channel": channel, "address": address.lower(), "reason": f"bounced: {why}"}
-                    for (channel, address), why in dead.items()
-                ]
-            )
-            .on_conflict_do_nothing()
-        )
+    await suppress(session, {s.suppress: f"bounced: {s.answer}" for s in settlements if s.suppress})
     return states
 
 
@@ -528,7 +531,9 @@ _ADDRESSES = (
         ContactPoint.id.desc(),
     )
 )
-_SUPPRESSIONS = sa.select(Suppression.channel, Suppression.address, Suppression.reason).where(
+_SUPPRESSIONS = sa.select(
+    Suppression.channel, Suppression.address, Suppression.purpose, Suppression.reason
+).where(
     Suppression.address == sa.any_(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text))),
     Suppression.lifted_at.is_(None),
 )
@@ -570,10 +575,10 @@ async def _addresses(
 
 async def _suppressed(
     session: AsyncSession, addresses: Collection[str]
-) -> dict[tuple[Channel, str], str]:
+) -> dict[tuple[Channel, str, Purpose | None], str]:
     lowered = sorted({address.lower() for address in addresses})
     found = await session.execute(_SUPPRESSIONS, {"addresses": lowered})
-    return {(row.channel, row.address): row.reason for row in found}
+    return {(row.channel, row.address, row.purpose): row.reason for row in found}
 
 
 async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:

@@ -286,9 +286,8 @@ class _Round:
             await self._read_policy(session)
         self._unsure = []
         for name in doubted:
-            evidence = self._parts.evidence.get(name or "")
-            if name is not None and evidence is not None:
-                await self._settle_by_evidence(name, evidence)
+            if name is not None and name in self._parts.evidence and name in self._parts.providers:
+                await self._settle_by_evidence(name, self._parts.evidence[name])
             else:
                 await self._ask_again(name)
 

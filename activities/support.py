@@ -108,7 +108,9 @@ class SupportActivities:
                     Message.template.in_((Template.CASE_ACKNOWLEDGED, Template.RECOVERY_STARTED)),
                 )
             )
-            accepted = state in (MessageState.ACCEPTED, MessageState.DELIVERED)
+            accepted = state in (
+                *(MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.COMPLAINED),
+            )
             facts = {"accepted": accepted, "message": state}
             await begin_step(session, step, "acknowledgement_checked", facts)
         return accepted

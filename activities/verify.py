@@ -184,7 +184,17 @@ CHECKS = (
         WHERE {_WITHIN} AND (
             (x.state IN ('suppressed','held','cancelled') AND x.decision IS NULL)
             OR (x.state = 'held' AND x.not_before < now() - interval '5 minutes')
-            OR (x.state IN ('failed','bounced','unknown') AND x.provider_answer IS NULL))
+            OR (x.state IN ('failed','bounced','complained','unknown')
+                AND x.provider_answer IS NULL))
+        """,
+    ),
+    Check(
+        "reports_unprocessed",
+        "{count} delivery reports have waited for more than a minute",
+        f"""
+        SELECT r.source || '/' || r.event_id FROM delivery_reports r
+        LEFT JOIN messages x ON x.id = r.message_id
+        WHERE r.processed_at IS NULL AND r.received_at < now() - interval '1 minute' AND {_WITHIN}
         """,
     ),
     Check(

@@ -1,6 +1,7 @@
 """Composition root of the control API: `uvicorn --factory api.app:create_app`."""
 
 import gc
+from base64 import b64decode
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from fastapi import APIRouter, FastAPI
+from pydantic import SecretStr
 from temporalio.client import Client
 
 import temporal_runtime
@@ -16,6 +18,7 @@ from api import (
     contacts,
     customers,
     delivery,
+    delivery_reports,
     docs,
     errors,
     events,
@@ -29,12 +32,15 @@ from api import (
     policies,
     processes,
     promises,
+    provider_events,
+    resend_events,
     schedules,
     simulations,
     support,
     survey_page,
     tasks,
     timeline,
+    twilio_events,
     unsubscribe_page,
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
@@ -49,7 +55,7 @@ _CONNECTION = {
     "connect_timeout": "5",
 }
 
-# Everything here needs the API key; the routers in PUBLIC are the only ones that don't.
+# Everything here needs the API key; the routers in PUBLIC and SIGNED are the only ones that don't.
 PRIVATE: tuple[APIRouter, ...] = (
     events.router,
     customers.router,
@@ -63,6 +69,7 @@ PRIVATE: tuple[APIRouter, ...] = (
     follow_up.surveys,
     follow_up.feedback,
     messages.router,
+    delivery_reports.router,
     processes.router,
     schedules.router,
     policies.router,
@@ -75,6 +82,8 @@ PUBLIC: tuple[APIRouter, ...] = (
     unsubscribe_page.router,
     inbox_page.router,
 )
+# Providers sign what they tell us.
+SIGNED: tuple[APIRouter, ...] = (resend_events.router, twilio_events.router)
 _PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # those in the OpenAPI document
 
 
@@ -97,13 +106,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for router in PRIVATE:
         v1.include_router(router)
     app.include_router(v1)
-    for router in PUBLIC:
+    for router in (*PUBLIC, *SIGNED):
         app.include_router(router)
     app.add_middleware(BodyLimit, most=LARGEST_BODY)
     app.add_middleware(Observed, figures=app.state.figures)
     errors.install(app)
     pages.install(app)
-    openapi.install(app, _PUBLIC_PATHS)
+    openapi.install(app, _PUBLIC_PATHS, provider_events.PREFIX)
     return app
 
 
@@ -138,7 +147,27 @@ def _resources(settings: Settings) -> Resources:
         ).rstrip("/"),
         inbox=settings.inbox,
         schema_head=ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head(),
+        links_base=settings.links_base,
+        resend_secret=_resend_secret(settings),
+        twilio_token=_revealed(settings.twilio_auth_token),
     )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() or None if secret else None
+
+
+def _resend_secret(settings: Settings) -> bytes | None:
+    """The key of Resend's signatures; it is shown as whsec_<base64>."""
+    shown = _revealed(settings.resend_webhook_secret)
+    if shown is None:
+        return None
+    try:
+        return b64decode(shown.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        raise SystemExit(
+            "CRM_RESEND_WEBHOOK_SECRET is not what Resend shows: whsec_ and base64"
+        ) from None
 
 
 def _database_url(settings: Settings) -> str:

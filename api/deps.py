@@ -71,6 +71,9 @@ class Resources:
     temporal_ui_url: str
     inbox: Path
     schema_head: str | None
+    links_base: str  # our address as others see it
+    resend_secret: bytes | None = None  # what providers sign their events with
+    twilio_token: str | None = None
 
 
 def resources(request: Request) -> Resources:

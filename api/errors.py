@@ -28,11 +28,14 @@ class Code(StrEnum):
 
     INVALID_REQUEST = "invalid_request"
     MALFORMED_JSON = "malformed_json"
+    MALFORMED_FORM = "malformed_form"
     UNKNOWN_PARAMETER = "unknown_parameter"
     INVALID_CURSOR = "invalid_cursor"
     UNAUTHENTICATED = "unauthenticated"
+    INVALID_SIGNATURE = "invalid_signature"
     NOT_FOUND = "not_found"
     UNKNOWN_ROUTE = "unknown_route"
+    PROVIDER_EVENTS_OFF = "provider_events_off"
     UNKNOWN_CUSTOMER = "unknown_customer"
     UNKNOWN_ORDER = "unknown_order"
     UNKNOWN_CASE = "unknown_case"
@@ -69,6 +72,9 @@ EXPLAINED: dict[Code, Explained] = {
     Code.MALFORMED_JSON: Explained(
         400, "The body is not JSON", "Send one JSON document in UTF-8, each key once, no NaN."
     ),
+    Code.MALFORMED_FORM: Explained(
+        400, "The body is not a form", "Send fields as application/x-www-form-urlencoded in UTF-8."
+    ),
     Code.UNKNOWN_PARAMETER: Explained(
         400, "Unknown query parameter", "Leave it out, or use one of those listed in the API docs."
     ),
@@ -82,8 +88,19 @@ EXPLAINED: dict[Code, Explained] = {
         "No valid API key",
         "Send `Authorization: Bearer <key>`; the key is in the file named by run.json.",
     ),
+    Code.INVALID_SIGNATURE: Explained(
+        401,
+        "The signature does not fit",
+        "Sign with the secret that is set here, the body byte by byte, for the public address; "
+        "and see that both clocks are right.",
+    ),
     Code.NOT_FOUND: Explained(404, "There is no such thing", "Check the id."),
     Code.UNKNOWN_ROUTE: Explained(404, "There is no such address", "See /docs for the addresses."),
+    Code.PROVIDER_EVENTS_OFF: Explained(
+        404,
+        "Events of this provider are not taken",
+        "Set the secret that the provider signs its webhooks with; see docs/operations.md.",
+    ),
     Code.UNKNOWN_CUSTOMER: Explained(
         404,
         "Unknown customer",
@@ -142,8 +159,8 @@ EXPLAINED: dict[Code, Explained] = {
     Code.TOO_LARGE: Explained(413, "The body is too large", "Send at most 1 MB."),
     Code.UNSUPPORTED_MEDIA_TYPE: Explained(
         415,
-        "The body is not application/json",
-        "Send `Content-Type: application/json`, not packed.",
+        "The body has another content type",
+        "Send `Content-Type: application/json` (webhooks: as the provider does), not packed.",
     ),
     Code.INVALID_LINK: Explained(
         404, "The link is not valid", "Use the link of the newest message, in full."

@@ -9,10 +9,12 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from api.delivery_reports import ReportView
 from api.deps import Session
 from api.errors import not_found
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
+from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from domain.contacts import Decision
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
@@ -95,6 +97,7 @@ class Explanation(BaseModel):
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
     held_until: datetime | None = Field(description="business time, where it is known")
     provider: ProviderSaid
+    reports: list[ReportView] = Field(description="in the order in which they were received")
 
 
 @router.get("")
@@ -133,7 +136,9 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """Who asked for it, each rule consulted, which one decided, and what the provider said."""
+    """Who asked for it, each rule consulted, which one decided, what the provider said, and what
+    was reported afterwards.
+    """
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
     rules = decision.rules if decision else ()
@@ -157,7 +162,17 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
             accepted_at=message.accepted_at,
             possible_duplicate=message.possible_duplicate,
         ),
+        reports=await _reports(session, message_id),
     )
+
+
+async def _reports(session: AsyncSession, message_id: UUID) -> list[ReportView]:
+    found = await session.scalars(
+        sa.select(DeliveryReportRow)
+        .where(DeliveryReportRow.message_id == message_id)
+        .order_by(DeliveryReportRow.id)
+    )
+    return [ReportView.model_validate(row) for row in found]
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:
@@ -178,8 +193,14 @@ def _words(message: Message, decision: Decision | None) -> str:
             return f"Not sent: {because}."
         case MessageState.CANCELLED:
             return f"Not sent: {because}."
-        case MessageState.ACCEPTED | MessageState.DELIVERED:
+        case MessageState.ACCEPTED:
             return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.DELIVERED:
+            return f"Delivered; the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."
+        case MessageState.COMPLAINED:
+            return f"Delivered, and the recipient complained: {message.provider_answer}."
+        case MessageState.BOUNCED:
+            return f"It came back: {message.provider_answer}."
         case MessageState.UNKNOWN:
             return "Perhaps sent: the connection was lost before the provider's answer."
         case _:

@@ -1,6 +1,6 @@
 """Completes the OpenAPI document: error answers, headers and examples for every operation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastapi import FastAPI
@@ -25,22 +25,26 @@ _BY_FORMAT = {
     "email": "ada@example.com",
 }
 _LONGEST_NESTING = 6
+_ERRORS_OF_WEBHOOKS = (
+    *(Code.INTERNAL, Code.DATABASE_AWAY, Code.MALFORMED_JSON, Code.INVALID_SIGNATURE),
+    *(Code.PROVIDER_EVENTS_OFF, Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE, Code.INVALID_REQUEST),
+)
 
 Schema = dict[str, Any]
 
 
-def install(app: FastAPI, public_paths: frozenset[str]) -> None:
-    """`public_paths` need no key, so they have no 401."""
+def install(app: FastAPI, public_paths: frozenset[str], signed_prefix: str) -> None:
+    """`public_paths` need no key, so they have no 401; what is below `signed_prefix` is signed."""
 
     def document() -> Schema:
         if app.openapi_schema is None:
-            app.openapi_schema = _complete(app, public_paths)
+            app.openapi_schema = _complete(app, public_paths, signed_prefix)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _complete(app: FastAPI, public_paths: frozenset[str]) -> Schema:
+def _complete(app: FastAPI, public_paths: frozenset[str], signed_prefix: str) -> Schema:
     found = get_openapi(
         title=app.title,
         version=app.version,
@@ -58,6 +62,9 @@ def _complete(app: FastAPI, public_paths: frozenset[str]) -> Schema:
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
             _add_examples(operation, schemas)
+            if path.startswith(signed_prefix):
+                _add_responses(operation, _ERRORS_OF_WEBHOOKS)
+                continue
             _add_errors(path, method, operation, public=path in public_paths)
             if method == "post" and path not in public_paths:
                 _add_key(operation, required=operation["operationId"] in requires_key)
@@ -106,6 +113,10 @@ def _add_errors(path: str, method: str, operation: Schema, *, public: bool) -> N
             codes += [Code.TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE]
         if method == "patch":
             codes += [Code.PRECONDITION_REQUIRED, Code.PRECONDITION_FAILED]
+    _add_responses(operation, codes)
+
+
+def _add_responses(operation: Schema, codes: Iterable[Code]) -> None:
     responses = operation.setdefault("responses", {})
     responses.pop("422", None)  # FastAPI's own shape
     for code in codes:

@@ -19,6 +19,8 @@ from api.errors import Code, FieldError, Problem
 from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer
 
 _KEPT_HEADERS = ("location", "etag")
+JSON_MEDIA = re.compile(r"application/(json|[a-z0-9.-]+\+json)")
+FORM_MEDIA = re.compile("application/x-www-form-urlencoded")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
 
@@ -40,20 +42,23 @@ class StrictRequest(Request):
     """A request whose JSON is read strictly: UTF-8, each key once, numbers that exist."""
 
     async def json(self) -> Any:
-        try:
-            text = (await self.body()).decode("utf-8-sig")
-            return json.loads(text, object_pairs_hook=_each_key_once, parse_constant=_no_number)
-        except UnicodeDecodeError as error:
-            raise Problem(
-                Code.MALFORMED_JSON, f"the body is not UTF-8 (byte {error.start})"
-            ) from None
-        except json.JSONDecodeError as error:
-            where = f"line {error.lineno}, column {error.colno}"
-            raise Problem(Code.MALFORMED_JSON, f"{error.msg} at {where}") from None
-        except RecursionError:
-            raise Problem(Code.MALFORMED_JSON, "the body is nested too deeply") from None
-        except ValueError as error:  # a key twice, NaN, a number of thousands of digits
-            raise Problem(Code.MALFORMED_JSON, str(error)[:200]) from None
+        return read_json(await self.body())
+
+
+def read_json(body: bytes) -> Any:
+    """Raises the 400 problem for what is not strictly JSON."""
+    try:
+        text = body.decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_each_key_once, parse_constant=_no_number)
+    except UnicodeDecodeError as error:
+        raise Problem(Code.MALFORMED_JSON, f"the body is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise Problem(Code.MALFORMED_JSON, f"{error.msg} at {where}") from None
+    except RecursionError:
+        raise Problem(Code.MALFORMED_JSON, "the body is nested too deeply") from None
+    except ValueError as error:  # a key twice, NaN, a number of thousands of digits
+        raise Problem(Code.MALFORMED_JSON, str(error)[:200]) from None
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -82,7 +87,7 @@ class ApiRoute(APIRoute):
             principal = authenticate(request)
             _refuse_unknown(request, parameters)
             if takes_body:
-                _refuse_other_media(request)
+                refuse_other_media(request, JSON_MEDIA)
             if request.method != "POST":
                 return await answer(request)
             key = _idempotency_key(request)
@@ -125,11 +130,12 @@ def _refuse_unknown(request: Request, parameters: frozenset[str]) -> None:
             )
 
 
-def _refuse_other_media(request: Request) -> None:
+def refuse_other_media(request: Request, wanted: re.Pattern[str]) -> None:
+    """Raises the 415 problem."""
     if request.headers.get("content-encoding", "identity") != "identity":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "the body must not be packed")
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json" and not re.fullmatch(r"application/[a-z0-9.-]+\+json", media):
+    if not wanted.fullmatch(media):
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, f"the content type is {media[:60]!a}")
 
 

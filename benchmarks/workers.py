@@ -17,6 +17,7 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 import temporal_runtime
+from activities.received import ReceivedActivities
 from activities.sweeps import SweepActivities
 from benchmarks.bare import BARE_QUEUE, BareActivities, BareProcess
 from benchmarks.bare_parts import read_script
@@ -33,7 +34,7 @@ from worker import (
     lifecycle_worker,
     message_activities,
     messaging_worker,
-    start_dispatch,
+    start_messaging,
 )
 
 
@@ -54,7 +55,7 @@ async def work(side: str, *, counts: bool) -> None:
         messages = message_activities(settings, client, sessions)
         workers = [
             lifecycle_worker(client, sessions),
-            messaging_worker(client, messages),
+            messaging_worker(client, messages, ReceivedActivities(sessions, client)),
             bulk_worker(client, SweepActivities(sessions, client)),
         ]
     else:
@@ -66,7 +67,7 @@ async def work(side: str, *, counts: bool) -> None:
         for one in workers:
             await running.enter_async_context(one)
         if side == "ours":
-            await start_dispatch(client)
+            await start_messaging(client)
         assert settings.ready_file is not None
         settings.ready_file.touch()
         await stopping.wait()

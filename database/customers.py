@@ -123,13 +123,17 @@ class Preference(Base):
 
 
 class Suppression(Base):
-    """An address we must not write to, until a person lifts it with a reason."""
+    """An address we must not write to, until a person lifts it with a reason.
+
+    With a purpose only that is suppressed: a complaint ends the selling, not the receipts.
+    """
 
     __tablename__ = "suppressions"
 
     id: Mapped[UUID] = uuid_key()
     channel: Mapped[Channel]
     address: Mapped[str]  # lower case
+    purpose: Mapped[Purpose | None]  # None: every purpose
     reason: Mapped[str]
     recorded_at: Mapped[datetime] = written_now()
     lifted_at: Mapped[datetime | None]
@@ -140,7 +144,9 @@ class Suppression(Base):
             "uq_suppressions_active",
             "channel",
             "address",
+            "purpose",
             unique=True,
+            postgresql_nulls_not_distinct=True,
             postgresql_where=sa.text("lifted_at IS NULL"),
         ),
     )

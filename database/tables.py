@@ -2,6 +2,7 @@
 
 from database import (
     customers,
+    delivery_reports,
     events,
     feedback,
     messages,
@@ -18,6 +19,7 @@ from database.base import Base
 __all__ = [
     "Base",
     "customers",
+    "delivery_reports",
     "events",
     "feedback",
     "messages",

@@ -194,3 +194,33 @@ class DispatchInput(Payload):
     round: DispatchRound = DispatchRound()
     rounds: int = 200
     so_far: DispatchCounts = DispatchCounts()
+
+
+INTAKE_WORKFLOW_ID = "messages/intake"
+
+
+class IntakeRound(Payload):
+    """A run of the activity that takes in what came back; it returns after `lasts`."""
+
+    lasts: timedelta = timedelta(minutes=2)
+
+
+class IntakeCounts(Payload):
+    """What was taken in, in a round or in all of them."""
+
+    reports: int = 0  # about the delivery of messages; of them:
+    delivered: int = 0
+    bounced: int = 0
+    complained: int = 0
+
+    def plus(self, other: "IntakeCounts") -> "IntakeCounts":
+        mine, theirs = self.model_dump(), other.model_dump()
+        return IntakeCounts(**{name: mine[name] + theirs[name] for name in mine})
+
+
+class IntakeInput(Payload):
+    """Carried over continue-as-new, which comes after so many rounds at the latest."""
+
+    round: IntakeRound = IntakeRound()
+    rounds: int = 200
+    so_far: IntakeCounts = IntakeCounts()

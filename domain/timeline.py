@@ -17,6 +17,8 @@ _WORDS = {
     "customer_case_opened": "The relationship: a case was opened",
     "customer_case_resolved": "The relationship: a case was resolved",
     "customer_case_closed": "The relationship: a case was closed",
+    "message_bounced": "A message came back: the address takes none",
+    "message_complained": "Complained about a message",
     "process_ended": "A process ended",
     "process_pause": "Staff paused the process",
     "process_resume": "Staff let the process go on",

@@ -1,9 +1,13 @@
-"""The dispatch of messages: one process that never ends, around one activity that runs for long."""
+"""The dispatch of messages, and the intake of what comes back.
+
+Each is one process that never ends, around one activity that runs for long.
+"""
 
 from temporalio import workflow
 
 from activities.messages import MessageActivities
-from domain.messages import DispatchInput
+from activities.received import ReceivedActivities
+from domain.messages import DispatchInput, IntakeInput
 from workflows.options import DISPATCH
 
 
@@ -36,3 +40,27 @@ def _in_words(dispatch: DispatchInput) -> str:
         f" To be tried again: {so_far.retried}. Failed: {so_far.failed}."
         f" Left behind and settled: {so_far.recovered}. Unknown: {so_far.unknown}."
     )
+
+
+@workflow.defn
+class MessageIntake:
+    """Runs as INTAKE_WORKFLOW_ID on the messaging queue."""
+
+    @workflow.run
+    async def run(self, intake: IntakeInput) -> None:
+        counts = intake.so_far
+        for _ in range(intake.rounds):
+            workflow.set_current_details(
+                f"Reports taken in: {counts.reports}. Delivered: {counts.delivered}."
+                f" Bounced: {counts.bounced}. Complained about: {counts.complained}."
+            )
+            round_ = await workflow.execute_activity_method(
+                ReceivedActivities.take_in,
+                intake.round,
+                **DISPATCH,
+                summary="Take in what came back about messages",
+            )
+            counts = counts.plus(round_)
+            if workflow.info().is_continue_as_new_suggested():
+                break
+        workflow.continue_as_new(intake.model_copy(update={"so_far": counts}))

@@ -30,7 +30,7 @@ STEP = StepOptions(
     ),
 )
 
-# The dispatcher of the message queue: runs for minutes, heartbeats every second.
+# The dispatcher of the message queue, and the intake: run for minutes, heartbeat every second.
 DISPATCH = ActivityOptions(
     start_to_close_timeout=timedelta(minutes=10),
     heartbeat_timeout=timedelta(seconds=10),

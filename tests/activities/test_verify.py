@@ -14,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.verify import CHECKS, Conservation, Verdict, record_verdict
 from database.base import Base, Sessions
 from database.customers import Customer, Simulation
+from database.delivery_reports import DeliveryReportRow
 from database.events import Event, Verification
 from database.feedback import Feedback
 from database.inbox import Inbox
@@ -23,6 +24,7 @@ from database.processes import ProcessRow
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.delivery import DeliveryState, Effect
+from domain.delivery_reports import ReportKind
 from domain.follow_up import Verdict as Said
 from domain.messages import MESSAGES, Channel, MessageClass, MessageState, Template
 from domain.policies import SurveyScale
@@ -154,7 +156,7 @@ class World:
             "context": {"key": key},
             "state": state,
             "asked_at": NOW,
-            "not_before": NOW - timedelta(minutes=1),
+            "not_before": datetime.now(UTC) - timedelta(minutes=1),
             **fields,
         }
         return Message(**values)
@@ -217,6 +219,37 @@ async def test_a_world_in_order_is_clean(world: World) -> None:
         "processes": 1,
         "messages": 2,
         "tasks": 0,
+    }
+
+
+async def test_a_report_that_nobody_looks_at(world: World) -> None:
+    message = world.message(
+        MessageState.BOUNCED, id=uuid4(), provider_answer="5.1.1", process_told_at=NOW
+    )
+    complained = world.message(MessageState.COMPLAINED)
+    await world.add(message, complained)
+
+    def report(**fields: Any) -> DeliveryReportRow:
+        return DeliveryReportRow(
+            source="resend",
+            event_id=str(uuid4()),
+            kind=ReportKind.BOUNCED,
+            message_id=message.id,
+            provider="resend",
+            said="",
+            reported_at=NOW,
+            **fields,
+        )
+
+    long_ago = NOW - timedelta(minutes=2)
+    forgotten = report(received_at=long_ago)
+    await world.add(
+        forgotten, report(), report(received_at=long_ago, processed_at=NOW, outcome="nothing new")
+    )
+    found = {finding.check: finding.examples for finding in (await world.check()).findings}
+    assert found == {
+        "messages_unexplained": [complained.key],
+        "reports_unprocessed": [f"resend/{forgotten.event_id}"],
     }
 
 

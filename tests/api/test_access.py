@@ -21,6 +21,8 @@ PUBLIC = {
     "/u/{token}",
 }
 
+SIGNED = {"/api/v1/provider-events/resend", "/api/v1/provider-events/twilio"}
+
 
 def _routes(app: FastAPI) -> list[tuple[str, str]]:
     return sorted(
@@ -36,8 +38,15 @@ def test_what_is_public_is_written_down(app: FastAPI) -> None:
     assert open_to_all == PUBLIC
 
 
+async def test_what_providers_sign_needs_no_key(app: FastAPI, stranger: httpx2.AsyncClient) -> None:
+    """While their secrets are not set nothing is taken; tests/api/test_provider_events.py."""
+    assert {path for _, path in _routes(app) if "/provider-events/" in path} == SIGNED
+    for path in SIGNED:
+        assert_problem(await stranger.post(path), 404, "provider_events_off")
+
+
 async def test_everything_else_needs_the_key(app: FastAPI, stranger: httpx2.AsyncClient) -> None:
-    routes = [(method, path) for method, path in _routes(app) if path not in PUBLIC]
+    routes = [(method, path) for method, path in _routes(app) if path not in PUBLIC | SIGNED]
     assert len(routes) > 50
     for method, path in routes:
         for header in ({}, {"Authorization": "Bearer crm_wrong"}, {"Authorization": KEY}):

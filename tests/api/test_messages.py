@@ -1,11 +1,12 @@
 """Every message, and every silence, is explained."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 
 from database.base import Sessions
 from database.messages import Message
@@ -170,3 +171,23 @@ async def test_of_a_message_that_does_not_exist_nothing_is_explained(
     assert_problem(answer, 404, "not_found")
     answer = await api.get("/api/v1/messages/nothing/explanation")
     assert_problem(answer, 422, "invalid_request")
+
+
+async def test_what_is_held_by_the_old_limits_is_asked_again_by_the_new_ones(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    decision = may_send(facts()).model_dump(mode="json")
+    await explained(
+        api, sessions, customer, MessageState.HELD, decision=decision, not_before=tomorrow
+    )
+    document = (await api.get("/api/v1/policies/contact")).json()["current"]["document"]
+    published = await api.post("/api/v1/policies/contact", json={"document": document})
+    assert published.status_code == 201, published.text
+    async with sessions() as session:
+        moments = await session.scalars(
+            sa.select(Message.not_before).where(
+                Message.customer_id == customer, Message.state == MessageState.HELD
+            )
+        )
+        assert all(moment <= datetime.now(UTC) for moment in moments)
