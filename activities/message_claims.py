@@ -10,12 +10,23 @@ from uuid import UUID
 
 from activities.message_queue import Facts, Reader
 from domain.clock import REAL_TIME, Clock
-from domain.contacts import ContactFacts, Decision, Outcome, Rule, may_send
-from domain.messages import Channel, MessageClass, MessageState
+from domain.contacts import (
+    ChannelFacts,
+    ConsentState,
+    ContactFacts,
+    Decision,
+    Outcome,
+    Rule,
+    Way,
+    choose_channel,
+    may_send,
+)
+from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.sending import Stream
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
 from messaging.render import NotRendered, Rendered, Renderer
+from messaging.tracking import tracked
 
 _STAFF = Reader(
     name="team",
@@ -91,7 +102,7 @@ class Decided:
     """The row to be written about a due message, and the claim if it is to be sent."""
 
     row: dict[str, Any]
-    state: MessageState
+    state: MessageState | None  # None: nothing has become of it yet
     claim: Claim | None = None
 
 
@@ -124,7 +135,7 @@ class ClaimWriter:
         """
         reader = facts.readers[row.customer_id] if row.customer_id is not None else _STAFF
         try:
-            decision = _decision(row, facts, reader, row.address, limited=False)
+            decision = _decision(row, facts, reader, row.channel, row.address, limited=False)
         except Exception as problem:  # as above: it holds up no other
             log.exception("message %s could not be decided about", row.id)
             why = f"not decided: {type(problem).__name__}"
@@ -140,16 +151,21 @@ class ClaimWriter:
 
     def _decide(self, due: Any, facts: Facts, token: str, via: Via) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
-        address, locale = self._address(due, facts)
-        decision = _decision(due, facts, reader, address)
+        channel, chosen_because = self._channel(due, facts, reader)
+        address, locale = self._address(due, facts, channel)
+        decision = _decision(due, facts, reader, channel, address)
+        if chosen_because is not None:
+            decision = decision.model_copy(update={"rules": (chosen_because, *decision.rules)})
         if decision.outcome is Outcome.SUPPRESS or address is None:
             return _unsent(due, decision, MessageState.SUPPRESSED)
         if decision.outcome is Outcome.CANCEL:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
-        locale = locale or reader.locale
-        rendered = self._render(due, facts, reader, locale)
+        if channel is not due.channel:
+            return self._moved(due, decision, channel)
+        locale = reader.chosen_locale or locale or reader.locale
+        rendered = self._render(due, facts, reader, address, locale)
         outgoing = self._outgoing(due, reader, address, rendered, via.stream)
         if due.customer_id is not None:
             reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
@@ -197,6 +213,10 @@ class ClaimWriter:
         )
         return Decided(row, MessageState.SENDING, claim)
 
+    def _moved(self, due: Any, decision: Decision, channel: Channel) -> Decided:
+        """It goes by another channel, so by another provider: its turn comes there."""
+        return Decided({**_row(due, decision, MessageState.QUEUED), "channel": channel}, None)
+
     def _held(self, due: Any, decision: Decision, clock: Clock) -> Decided:
         """Looked at again when it may go, where that is known."""
         row = _row(due, decision, MessageState.HELD)
@@ -206,19 +226,61 @@ class ClaimWriter:
         not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
         return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)
 
-    def _address(self, due: Any, facts: Facts) -> tuple[str | None, str | None]:
+    def _channel(self, due: Any, facts: Facts, reader: Reader) -> tuple[Channel, Rule | None]:
+        """The channel it goes by; the rule where there was something to choose."""
+        asked: Channel = due.asked_channel or due.channel
+        if due.customer_id is None:
+            return asked, None
+        return choose_channel(
+            ChannelFacts(
+                asked=asked,
+                fixed=due.channel_fixed,
+                preferred=reader.preferred_channel,
+                message_class=due.message_class,
+                purpose=due.purpose,
+                consents=reader.consents,
+                ways={
+                    channel: self._way(due, facts, reader, channel)
+                    for channel in Channel
+                    if (due.customer_id, channel) in facts.addresses
+                },
+            )
+        )
+
+    def _way(self, due: Any, facts: Facts, reader: Reader, channel: Channel) -> Way:
+        address, locale = facts.addresses[due.customer_id, channel]
+        locale = reader.chosen_locale or locale or reader.locale
+        worded = self.renderer.has_wording(due.template, channel, locale)
+        return Way(address, facts.suppression(channel, address, due.purpose), worded)
+
+    def _address(self, due: Any, facts: Facts, channel: Channel) -> tuple[str | None, str | None]:
         if due.customer_id is None:
             return due.context.get("to") or None, None
-        return facts.addresses.get((due.customer_id, due.channel), (None, None))
+        return facts.addresses.get((due.customer_id, channel), (None, None))
 
-    def _render(self, due: Any, facts: Facts, reader: Reader, locale: str) -> Rendered:
+    def _render(
+        self, due: Any, facts: Facts, reader: Reader, address: str, locale: str
+    ) -> Rendered:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
             context["text"] = facts.texts.get(due.text_id, "")
         if due.context.get("survey_id"):
             context["survey_url"] = self.links.survey(due.context["survey_id"])
         context["unsubscribe_url"] = self._unsubscribe_url(due)
-        return self.renderer.render(due.template, due.channel, locale, context, zone=reader.zone)
+        refusable = due.message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
+        if refusable and due.customer_id is not None:
+            context["preferences_url"] = self.links.preferences(due.customer_id, due.channel)
+        if due.context.get("confirms"):
+            until = datetime.fromisoformat(due.context["confirm_until"])
+            context["confirm_url"] = self.links.confirm(
+                due.customer_id, due.channel, until, address
+            )
+        rendered = self.renderer.render(
+            due.template, due.channel, locale, context, zone=reader.zone
+        )
+        if rendered.html is None or not facts.policy.track or not _may_track(reader, due.channel):
+            return rendered
+        return rendered._replace(html=tracked(rendered.html, due.id, self.links))
 
     def _unsubscribe_url(self, due: Any) -> str:
         if due.message_class is not MessageClass.MARKETING or due.customer_id is None:
@@ -258,10 +320,20 @@ class ClaimWriter:
         return Decided(row, MessageState.QUEUED)
 
 
+def _may_track(reader: Reader, channel: Channel) -> bool:
+    return reader.consents.get(f"{channel}/{Purpose.TRACKING}") is ConsentState.GRANTED
+
+
 def _decision(
-    due: Any, facts: Facts, reader: Reader, address: str | None, *, limited: bool = True
+    due: Any,
+    facts: Facts,
+    reader: Reader,
+    channel: Channel,
+    address: str | None,
+    *,
+    limited: bool = True,
 ) -> Decision:
-    reason = facts.suppression(due.channel, address, due.purpose) if address else None
+    reason = facts.suppression(channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
     policy = facts.policy
     return may_send(
@@ -270,16 +342,18 @@ def _decision(
             zone=reader.zone,
             message_class=due.message_class,
             purpose=due.purpose,
-            channel=due.channel,
+            channel=channel,
             address=address,
             consents=reader.consents,
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
-            quiet_hours=policy.quiet_hours(due.channel, due.purpose) if of_customer else None,
-            cap=policy.cap(due.channel, due.purpose) if of_customer and limited else None,
-            sent=tuple(reader.sent.get(f"{due.channel}/{due.purpose}", ())),
+            quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,
+            cap=policy.cap(channel, due.purpose) if of_customer and limited else None,
+            sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            marketing_paused_until=reader.marketing_paused_until,
+            confirms=due.context.get("confirms"),
         )
     )
 
@@ -294,8 +368,8 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "provider", "address", "locale", "message_id", "answer")
-    unwritten = ("subject", "text", "html")
+    nothing = ("not_before", "token", "provider", "channel")
+    unwritten = ("address", "locale", "message_id", "subject", "text", "html", "answer")
     return {
         "id": str(due.id),
         "state": state,

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.steps import current_policy
 from activities.suppressions import suppress
 from database.customers import (
     CLOCK_COLUMNS,
@@ -28,6 +27,7 @@ from database.customers import (
 )
 from database.messages import Message
 from database.processes import ProcessRow
+from database.queries.policies import current_policy
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
@@ -74,6 +74,7 @@ _TO_DECIDE = [
     for name in (
         *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
         *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
+        *("asked_channel", "channel_fixed"),
     )
 ]
 # Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
@@ -108,6 +109,7 @@ _decided = _given(
     not_before=sa.DateTime(timezone=True),
     token=sa.Text,
     provider=sa.Text,
+    channel=sa.Text,  # of what is sent
     attempts=sa.Integer,
     address=sa.Text,
     locale=sa.Text,
@@ -127,6 +129,11 @@ _DECIDE = (
         not_before=_next_look,
         due_since=sa.case(
             (_decided.c.state == MessageState.HELD.value, _next_look), else_=_messages.c.due_since
+        ),
+        channel=sa.func.coalesce(_decided.c.channel, _messages.c.channel),
+        asked_channel=sa.func.nullif(
+            sa.func.coalesce(_messages.c.asked_channel, _messages.c.channel),
+            sa.func.coalesce(_decided.c.channel, _messages.c.channel),
         ),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
@@ -235,6 +242,9 @@ class Reader:
     # When he was written to, by contact ("<channel>/<purpose>"), for those that are capped. A claim
     # adds its own, so that the next message of the batch knows of it.
     sent: dict[str, list[datetime]]
+    chosen_locale: str | None = None  # these three by himself
+    preferred_channel: Channel | None = None
+    marketing_paused_until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -310,7 +320,11 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     recoveries = await _open_recovery_cases(session, selling) if selling else {}
     policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
     clocks = {row.id: clock_in(row) for row in customers}
-    capped = {row.customer_id for row in due if policy.cap(row.channel, row.purpose)} & set(clocks)
+    capped = {
+        row.customer_id
+        for row in due
+        if any(policy.cap(channel, row.purpose) for channel in Channel)
+    } & set(clocks)
     sent = await _sent(session, list(capped), clocks, policy) if capped else {}
     series = [row.workflow_id for row in due if row.not_after is not None]
     wanted = [address for address, _ in addresses.values()]
@@ -327,6 +341,9 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 consents=consents.get(row.id, {}),
                 open_recovery_cases=recoveries.get(row.id, 0),
                 sent=sent.setdefault(row.id, {}),
+                chosen_locale=row.chosen_locale,
+                preferred_channel=row.preferred_channel,
+                marketing_paused_until=row.marketing_paused_until,
             )
             for row in customers
         },
@@ -495,6 +512,9 @@ _LOCK_CUSTOMERS = (
         Customer.reference,
         Customer.locale,
         Customer.zone,
+        Customer.chosen_locale,
+        Customer.preferred_channel,
+        Customer.marketing_paused_until,
         *CLOCK_COLUMNS,
     )
     .outerjoin(Simulation, Simulation.id == Customer.simulation_id)

@@ -220,7 +220,8 @@ class _Round:
                     await asyncio.sleep(0)  # the worker's other tasks go on meanwhile
                 await write_decisions(session, [each.row for each in decided])
         for each in decided:
-            self._count(each.state)
+            if each.state is not None:
+                self._count(each.state)
             if each.claim is not None:
                 self._send(each.claim)
         return len(due)

@@ -10,14 +10,15 @@ from temporalio.exceptions import ApplicationError
 
 from database.base import insert_once, table_of
 from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
-from database.messages import Message
-from database.policies import PolicyVersion
 from database.processes import ProcessRow
+from database.queries.messages import insert_message
+from database.queries.policies import NEWEST_POLICY
+from database.queries.policies import current_policy as current_policy
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.errors import Refusal
-from domain.messages import MESSAGES, MessageRequest, message_key
+from domain.messages import MessageRequest
 from domain.policies import POLICIES, Policy, PolicyKind
 from domain.processes import Step
 from domain.tasks import TaskRequest, TaskState, task_id_of
@@ -163,21 +164,12 @@ _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)
 
 async def queue_message(session: AsyncSession, step: Step, request: MessageRequest) -> None:
     """Ask for a message in the step's transaction; asking again for the same changes nothing."""
-    kind = MESSAGES[request.template]
-    await insert_once(
+    await insert_message(
         session,
-        Message,
-        key=message_key(step.workflow_id, request.template, request.occurrence),
+        request,
         customer_id=step.customer_id,
         workflow_id=step.workflow_id,
         step=step.key,
-        template=request.template,
-        message_class=kind.message_class,
-        purpose=kind.purpose,
-        channel=request.channel,
-        context=dict(request.context),
-        text_id=request.text_id,
-        not_after=request.not_after,
         asked_at=step.at,
     )
 
@@ -219,13 +211,7 @@ async def withdraw_tasks(session: AsyncSession, step: Step, *keys: str) -> None:
     await session.execute(statement)
 
 
-_NEWEST_POLICY = (
-    sa.select(PolicyVersion.document, PolicyVersion.version)
-    .where(PolicyVersion.kind == sa.bindparam("kind"))
-    .order_by(PolicyVersion.version.desc())
-    .limit(1)
-)
-_newest = _NEWEST_POLICY.subquery()
+_newest = NEWEST_POLICY.subquery()
 _SURROUNDINGS = (
     sa.select(
         Customer.zone,
@@ -260,10 +246,3 @@ async def surroundings_of(
         )
     policy = POLICIES[kind].model_validate(found.document or {})
     return Surroundings(clock_in(found), found.zone, policy, found.version or 0)
-
-
-async def current_policy(session: AsyncSession, kind: PolicyKind) -> Policy:
-    """The published policy in force, or the defaults."""
-    found = (await session.execute(_NEWEST_POLICY, {"kind": kind})).one_or_none()
-    document = found.document if found is not None else {}
-    return POLICIES[kind].model_validate(document)

@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    confirm_page,
     contacts,
     customers,
     delivery,
@@ -30,6 +31,7 @@ from api import (
     openapi,
     pages,
     policies,
+    preferences_page,
     processes,
     promises,
     provider_events,
@@ -40,6 +42,7 @@ from api import (
     survey_page,
     tasks,
     timeline,
+    tracking_page,
     twilio_events,
     unsubscribe_page,
 )
@@ -80,6 +83,9 @@ PUBLIC: tuple[APIRouter, ...] = (
     docs.router,
     survey_page.router,
     unsubscribe_page.router,
+    preferences_page.router,
+    confirm_page.router,
+    tracking_page.router,
     inbox_page.router,
 )
 # Providers sign what they tell us.

@@ -1,7 +1,7 @@
 """How a customer is reached, what he allows, and what is known of his wishes."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -14,11 +14,28 @@ from api.customers import AddressView
 from api.deps import Caller, Held, Session
 from api.errors import Code, Problem, invalid_field, not_found
 from api.event_bodies import OptedOutEvent
-from api.fields import Body, Instant, Line, LocaleTag, Prose, Word, email_address, phone_number
+from api.fields import (
+    Body,
+    Flag,
+    Instant,
+    Line,
+    LocaleTag,
+    Prose,
+    Word,
+    email_address,
+    phone_number,
+)
 from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.customers import Consent, ContactPoint, Customer, Preference
+from database.queries.consents import (
+    Statement,
+    after_all,
+    ask_to_confirm,
+    contact_policy,
+    newest_statement,
+)
 from database.queries.customers import clock_of, hold_messages
 from domain.clock import Clock
 from domain.contacts import ConsentState
@@ -41,10 +58,13 @@ class NewConsent(Body):
 
     channel: Channel
     purpose: Purpose
-    state: ConsentState
+    state: Literal[ConsentState.GRANTED, ConsentState.WITHDRAWN]
     source: Word = Field(description="how it was given", examples=["newsletter-form"])
     wording: Prose | None = Field(None, description="what the customer agreed to")
     occurred_at: Instant | None = Field(None, description="null: now")
+    confirmed: Flag = Field(
+        False, description="true: confirmed where it was given, so no link to confirm is sent"
+    )
 
 
 class ConsentView(BaseModel):
@@ -140,9 +160,13 @@ async def record_consent(
     """Record that the customer gave or withdrew a consent.
 
     A withdrawal of marketing holds from its commit on, and ends what is under way for selling.
+    Where the policy asks for it, a grant is `pending` until the customer follows the link he is
+    sent.
     """
     clock = await customer_clock(session, customer_id)
-    occurred_at = body.occurred_at or now_on(clock)
+    await hold_messages(session, customer_id)
+    newest = await newest_statement(session, customer_id, body.channel, body.purpose)
+    occurred_at = body.occurred_at or after_all(newest, now_on(clock))
     refuse_future(occurred_at, clock)
     if body.state is ConsentState.WITHDRAWN and body.purpose is Purpose.MARKETING:
         event = OptedOutEvent(
@@ -156,14 +180,14 @@ async def record_consent(
         )
         await accept(session, held, caller, event, body)
         return await _consent(session, derived_id("opt-out", event.event_id, body.channel))
-    await hold_messages(session, customer_id)
+    state = await _needing_confirmation(session, customer_id, body, newest, now_on(clock))
     consent_id = await session.scalar(
         insert(Consent)
         .values(
             customer_id=customer_id,
             channel=body.channel,
             purpose=body.purpose,
-            state=body.state,
+            state=state,
             source=body.source,
             wording=body.wording or "",
             occurred_at=occurred_at,
@@ -172,6 +196,25 @@ async def record_consent(
     )
     assert consent_id is not None
     return await _consent(session, consent_id)
+
+
+async def _needing_confirmation(
+    session: AsyncSession,
+    customer_id: UUID,
+    body: NewConsent,
+    newest: Statement | None,
+    now: datetime,
+) -> ConsentState:
+    """The state to be recorded: a grant that has to be confirmed first is asked about."""
+    policy = await contact_policy(session)
+    if body.state is not ConsentState.GRANTED or body.confirmed:
+        return body.state
+    if not policy.confirms(body.channel, body.purpose):
+        return body.state
+    if newest is not None and newest.state is ConsentState.GRANTED:
+        return body.state
+    await ask_to_confirm(session, customer_id, body.channel, policy=policy, now=now)
+    return ConsentState.PENDING
 
 
 async def _consent(session: AsyncSession, consent_id: UUID) -> ConsentView:

@@ -18,6 +18,7 @@ from api.errors import not_found as no_such
 from api.fields import (
     Body,
     Email,
+    Flag,
     Instant,
     Line,
     LocaleTag,
@@ -49,6 +50,7 @@ from domain.processes import Stage
 router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute)
 
 _BULK = 200
+_CLEARABLE = ("preferred_channel",)
 
 
 class GrantBody(Body):
@@ -60,6 +62,9 @@ class GrantBody(Body):
     wording: Prose | None = None
     occurred_at: Instant | None = Field(
         None, description="null: now, and only if nothing is known about this purpose yet"
+    )
+    confirmed: Flag = Field(
+        False, description="true: confirmed where it was given, so no link to confirm is sent"
     )
 
 
@@ -91,8 +96,9 @@ class CustomerChange(Body):
 
     kind: CustomerKind | None = None
     name: Line | None = None
-    locale: LocaleTag | None = None
+    locale: LocaleTag | None = Field(None, description="also over what the customer has chosen")
     zone: Zone | None = None
+    preferred_channel: Channel | None = Field(None, description="null: none is preferred")
 
 
 class AddressView(BaseModel):
@@ -114,6 +120,9 @@ class CustomerView(BaseModel):
     name: str
     locale: str
     zone: str
+    chosen_locale: str | None = Field(description="by the customer; goes before `locale`")
+    preferred_channel: Channel | None
+    marketing_paused_until: datetime | None = Field(description="by the customer; business time")
     simulation_id: UUID | None
     stage: Stage | None = Field(description="null: nothing has happened yet")
     stage_reason: str
@@ -312,8 +321,10 @@ async def change_customer(
         raise Problem(Code.PRECONDITION_REQUIRED, "If-Match is missing")
     values = body.model_dump(exclude_unset=True)
     for name, value in values.items():
-        if value is None:
+        if value is None and name not in _CLEARABLE:
             raise invalid_field(f"/{name}", "cannot be cleared")
+    if "locale" in values:
+        values["chosen_locale"] = None
     changed = await session.scalar(
         sa.update(Customer)
         .where(Customer.id == customer_id, _etag_matches(if_match))
@@ -366,7 +377,7 @@ def as_write(reference: str, body: CustomerFields) -> CustomerWrite:
         simulation_id=body.simulation_id,
         addresses={channel: address for channel, address in given.items() if address},
         grants=[
-            Grant(g.channel, g.purpose, g.source, g.wording or "", g.occurred_at)
+            Grant(g.channel, g.purpose, g.source, g.wording or "", g.occurred_at, g.confirmed)
             for g in body.consents
         ],
     )
@@ -400,6 +411,9 @@ def _view(
         name=customer.name,
         locale=customer.locale,
         zone=customer.zone,
+        chosen_locale=customer.chosen_locale,
+        preferred_channel=customer.preferred_channel,
+        marketing_paused_until=customer.marketing_paused_until,
         simulation_id=customer.simulation_id,
         stage=stands.stage if stands else None,
         stage_reason=stands.stage_reason if stands else "",

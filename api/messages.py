@@ -1,5 +1,6 @@
 """Messages: what was sent to whom, what was not, and why."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
+from database.reactions import MessageReaction, ReactionKind
 from domain.contacts import Decision
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 
@@ -36,6 +38,7 @@ class MessageView(BaseModel):
     message_class: MessageClass
     purpose: Purpose
     channel: Channel
+    asked_channel: Channel | None = Field(description="where it went by another than asked for")
     state: MessageState
     asked_at: datetime
     queued_at: datetime
@@ -86,6 +89,16 @@ class ProviderSaid(BaseModel):
     possible_duplicate: bool
 
 
+class Reaction(BaseModel):
+    """Counted once a day at most, and only for a customer who allows it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: ReactionKind
+    link: str = Field(description="where it led; empty for an opening")
+    first_at: datetime = Field(description="the first time that day; the machine's time")
+
+
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
@@ -98,6 +111,7 @@ class Explanation(BaseModel):
     held_until: datetime | None = Field(description="business time, where it is known")
     provider: ProviderSaid
     reports: list[ReportView] = Field(description="in the order in which they were received")
+    reactions: list[Reaction]
 
 
 @router.get("")
@@ -163,6 +177,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
             possible_duplicate=message.possible_duplicate,
         ),
         reports=await _reports(session, message_id),
+        reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
     )
 
 
@@ -173,6 +188,15 @@ async def _reports(session: AsyncSession, message_id: UUID) -> list[ReportView]:
         .order_by(DeliveryReportRow.id)
     )
     return [ReportView.model_validate(row) for row in found]
+
+
+async def _reactions(session: AsyncSession, message_id: UUID) -> Sequence[MessageReaction]:
+    found = await session.scalars(
+        sa.select(MessageReaction)
+        .where(MessageReaction.message_id == message_id)
+        .order_by(MessageReaction.first_at, MessageReaction.kind, MessageReaction.link)
+    )
+    return found.all()
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:

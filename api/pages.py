@@ -5,6 +5,7 @@ from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 from babel import Locale, UnknownLocaleError
 from fastapi import FastAPI, Request
@@ -51,6 +52,17 @@ def page(
     body = _environment.get_template(name).render(lang=lang, **context)
     headers = {"Content-Security-Policy": _MAIL_POLICY if mail else _POLICY}
     return HTMLResponse(body, status, headers)
+
+
+def words(lang: str, name: str, *about: object) -> str:
+    """What a macro of <lang>/words.html says: the same words on a page and in the record of it."""
+    said = getattr(_environment.get_template(f"{lang}/words.html").module, name)(*about)
+    return str(said.unescape())
+
+
+def form_fields(body: bytes) -> dict[str, list[str]]:
+    """The fields of a plain HTML form. Raises ValueError for what isn't one."""
+    return parse_qs(body.decode(), max_num_fields=40, keep_blank_values=True, errors="strict")
 
 
 def page_locale(locale: str) -> str:

@@ -196,7 +196,7 @@ def _written_otherwise(policy: type[BaseModel], document: dict[str, Any]) -> lis
                     )
             for priority, duration in value.items():
                 errors += _duration(f"/{name}/{str(priority)[:40]}", duration)
-        elif isinstance(value, bool) or (
+        elif (isinstance(value, bool) and schema[name].get("type") != "boolean") or (
             isinstance(value, str) and schema[name].get("type") in ("integer", "number")
         ):
             errors.append(FieldError(pointer=f"/{name}", code="type", detail="must be a number"))

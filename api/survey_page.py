@@ -1,7 +1,6 @@
 """The survey behind a signed link: one click answers, a second click changes the answer."""
 
 from typing import Annotated, Any, NamedTuple
-from urllib.parse import parse_qs
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -15,8 +14,8 @@ from api.errors import Code, Problem
 from api.event_bodies import SurveyAnsweredEvent
 from api.fields import Prose
 from api.intake import accept, now_on
-from api.pages import PageRoute, page, page_locale
-from database.customers import Customer
+from api.pages import PageRoute, form_fields, page, page_locale
+from database.customers import READING_LOCALE, Customer
 from database.events import Event
 from database.feedback import Survey
 from database.queries.customers import clock_of
@@ -74,7 +73,7 @@ async def _survey(session: AsyncSession, held: Resources, token: str) -> tuple[S
         raise Problem(Code.INVALID_LINK, "the token was not made here")
     found = (
         await session.execute(
-            sa.select(Survey, Customer.locale)
+            sa.select(Survey, READING_LOCALE)
             .join(Customer, Customer.id == Survey.customer_id)
             .where(Survey.id == UUID(value))
         )
@@ -147,7 +146,7 @@ async def _take(
 def _read_form(body: bytes) -> Answer:
     """Raises the problem for a form that isn't ours. An empty comment is none."""
     try:
-        fields = parse_qs(body.decode(), max_num_fields=10)
+        fields = form_fields(body)
         expectation = fields.get("expectation", [""])[0]
         comment = fields.get("comment", [""])[0].strip()[:_LONGEST_COMMENT]
         return Answer(

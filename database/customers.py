@@ -60,6 +60,9 @@ class Customer(Base):
     locale: Mapped[str] = mapped_column(default="en")
     zone: Mapped[str] = mapped_column(default="UTC")
     simulation_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("simulations.id"), index=True)
+    chosen_locale: Mapped[str | None]  # by the customer: what other systems report leaves it
+    preferred_channel: Mapped[Channel | None]
+    marketing_paused_until: Mapped[datetime | None]  # business time
     version: Mapped[int] = mapped_column(default=1)
     recorded_at: Mapped[datetime] = written_now()
     updated_at: Mapped[datetime] = written_now()
@@ -67,6 +70,9 @@ class Customer(Base):
     __table_args__ = (
         sa.CheckConstraint("length(name) between 1 and 200", name="name_has_a_length"),
     )
+
+
+READING_LOCALE = sa.func.coalesce(Customer.chosen_locale, Customer.locale)
 
 
 class ContactPoint(Base):

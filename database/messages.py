@@ -28,7 +28,9 @@ class Message(Base):
     template: Mapped[Template]
     message_class: Mapped[MessageClass]
     purpose: Mapped[Purpose]
-    channel: Mapped[Channel]
+    channel: Mapped[Channel]  # asked for; once it is sent, the one it went by
+    asked_channel: Mapped[Channel | None]  # where it went by another
+    channel_fixed: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     context: Mapped[dict[str, Any]]
     text_id: Mapped[UUID | None]
     state: Mapped[MessageState] = mapped_column(default=MessageState.QUEUED)

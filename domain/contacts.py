@@ -14,6 +14,7 @@ from domain.quiet_hours import ContactCap, QuietHours
 
 class ConsentState(StrEnum):
     GRANTED = "granted"
+    PENDING = "pending"  # said, and not confirmed yet where that is asked for (double opt-in)
     WITHDRAWN = "withdrawn"
 
 
@@ -43,6 +44,8 @@ class ContactFacts(BaseModel):
     sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
     not_after: datetime | None = None  # the message's own deadline
     process_ended: bool = False  # the process whose series it belongs to
+    marketing_paused_until: datetime | None = None  # by the customer
+    confirms: str | None = None  # "<channel>/<purpose>" of a consent it asks to confirm
 
 
 class Rule(Payload):
@@ -114,7 +117,9 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
         if facts.suppressed_because is not None
         else None,
     )
-    yield _consent(facts)
+    yield _consent(facts, facts.channel)
+    if facts.confirms is not None:
+        yield _confirmation(facts)
     yield _Asked(
         "process",
         "the process that asked for it goes on, or needn't",
@@ -124,13 +129,14 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
     )
     yield _deadline(facts)
     yield _open_recovery(facts)
+    yield _pause(facts)
     yield _quiet_hours(facts)
     yield _cap(facts)
 
 
-def _consent(facts: ContactFacts) -> _Asked:
-    what = f"{facts.purpose} by {facts.channel}"
-    consent = facts.consents.get(f"{facts.channel}/{facts.purpose}")
+def _consent(facts: "ContactFacts | ChannelFacts", channel: Channel) -> _Asked:
+    what = f"{facts.purpose} by {channel}"
+    consent = facts.consents.get(f"{channel}/{facts.purpose}")
     match facts.message_class:
         case MessageClass.TRANSACTIONAL | MessageClass.STAFF:
             return _Asked("consent", "part of the contract: needs no consent", None)
@@ -140,8 +146,20 @@ def _consent(facts: ContactFacts) -> _Asked:
             return _Asked("consent", f"no objection to {what}", objection if withdrawn else None)
         case MessageClass.MARKETING:
             granted = consent is ConsentState.GRANTED
-            objection = _Objection(Outcome.SUPPRESS, f"no consent to {what}")
+            lacks = f"no consent to {what}"
+            if consent is ConsentState.PENDING:
+                lacks = f"the consent to {what} is not confirmed"
+            objection = _Objection(Outcome.SUPPRESS, lacks)
             return _Asked("consent", f"consent to {what}", None if granted else objection)
+
+
+def _confirmation(facts: ContactFacts) -> _Asked:
+    """Who changed his mind meanwhile is not asked whether he meant it."""
+    assert facts.confirms is not None
+    waiting = facts.consents.get(facts.confirms) is ConsentState.PENDING
+    over = f"the consent to {facts.confirms} waits for no confirmation any more"
+    objection = None if waiting else _Objection(Outcome.CANCEL, over)
+    return _Asked("confirmation", f"the consent to {facts.confirms} waits for it", objection)
 
 
 def _deadline(facts: ContactFacts) -> _Asked:
@@ -161,6 +179,15 @@ def _open_recovery(facts: ContactFacts) -> _Asked:
         return _Asked("open_recovery", "nothing holds it back", None)
     waits = f"{facts.open_recovery_cases} recovery cases are open; selling waits"
     return _Asked("open_recovery", "", _Objection(Outcome.HOLD, waits))
+
+
+def _pause(facts: ContactFacts) -> _Asked:
+    until = facts.marketing_paused_until
+    selling = facts.message_class is MessageClass.MARKETING
+    if not selling or until is None or until <= facts.at:
+        return _Asked("pause", "the customer has paused nothing of it", None)
+    paused = f"the customer paused marketing; it goes at {_moment(until)}"
+    return _Asked("pause", "", _Objection(Outcome.HOLD, paused, until))
 
 
 def _quiet_hours(facts: ContactFacts) -> _Asked:
@@ -184,6 +211,67 @@ def _cap(facts: ContactFacts) -> _Asked:
         return _Asked("cap", f"below the limit of {limit}", None)
     full = f"the limit of {limit} is reached; it goes at {_moment(free_at)}"
     return _Asked("cap", "", _Objection(Outcome.HOLD, full, free_at))
+
+
+class Way(NamedTuple):
+    """What is known of writing to the customer on a channel."""
+
+    address: str | None = None
+    suppressed_because: str | None = None
+    worded: bool = True  # the message has wording for the channel
+
+
+class ChannelFacts(BaseModel):
+    """What the choice of a message's channel depends on."""
+
+    model_config = ConfigDict(frozen=True)
+
+    asked: Channel  # by the process
+    fixed: bool = False  # the process insists on it
+    preferred: Channel | None = None  # by the customer
+    message_class: MessageClass
+    purpose: Purpose
+    consents: Mapping[str, ConsentState] = {}
+    ways: Mapping[Channel, Way]
+
+
+def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
+    """The preferred channel, else the asked one; what belongs to a contract goes by any open one.
+
+    No channel open: the asked one, so that `may_send` says what is in its way. No rule when nothing
+    but the asked channel came into question.
+    """
+    asked, preferred = facts.asked, facts.preferred or facts.asked
+    if facts.fixed:
+        return asked, None
+    others = Channel if facts.message_class is MessageClass.TRANSACTIONAL else ()
+    obstacles: list[str] = []
+    chosen: Channel | None = None
+    for channel in dict.fromkeys((preferred, asked, *others)):
+        obstacle = _obstacle(facts, channel)
+        if obstacle is None:
+            chosen = channel
+            break
+        obstacles.append(obstacle)
+    if preferred is asked and chosen in (asked, None):
+        return asked, None
+    prefers = f"; the customer prefers {facts.preferred}" if facts.preferred else ""
+    but = f", but {', '.join(obstacles)}" if obstacles else ""
+    goes = f"it goes by {chosen}" if chosen else "no channel is open"
+    because = f"asked by {asked}{prefers}{but}: {goes}"
+    return chosen or asked, Rule(name="channel", passed=chosen is not None, because=because)
+
+
+def _obstacle(facts: ChannelFacts, channel: Channel) -> str | None:
+    way = facts.ways.get(channel, Way())
+    if way.address is None:
+        return f"no address for {channel} is known"
+    if way.suppressed_because is not None:
+        return f"the address for {channel} is suppressed"
+    if not way.worded:
+        return f"it has no wording for {channel}"
+    objection = _consent(facts, channel).objection
+    return objection.because if objection else None
 
 
 def _duration(span: timedelta) -> str:

@@ -29,6 +29,7 @@ class Purpose(StrEnum):
     SUPPORT = "support"
     FEEDBACK = "feedback"
     MARKETING = "marketing"
+    TRACKING = "tracking"  # of no message: that opening and clicking in them is counted
 
 
 class MessageState(StrEnum):
@@ -77,6 +78,7 @@ class Template(StrEnum):
     RETENTION_CHECK_IN = "retention_check_in"
     RETENTION_OFFER = "retention_offer"
     WIN_BACK = "win_back"
+    CONFIRM_OPT_IN = "confirm_opt_in"
     STAFF_DIGEST = "staff_digest"
 
 
@@ -139,6 +141,8 @@ MESSAGES: dict[Template, MessageKind] = {
     Template.RETENTION_CHECK_IN: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
     Template.RETENTION_OFFER: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH, ("offer_until",)),
     Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
+    # Not of the purpose marketing: it is counted against no limit of selling.
+    Template.CONFIRM_OPT_IN: MessageKind(_C.TRANSACTIONAL, _P.SUPPORT, _BOTH, ("confirm_until",)),
     Template.STAFF_DIGEST: MessageKind(_C.STAFF, _P.SUPPORT, _ENGLISH, ("day", "lines")),
 }
 
@@ -154,6 +158,7 @@ class MessageRequest(Payload):
     occurrence: str = "1"
     context: dict[str, str] = {}
     channel: Channel = Channel.EMAIL
+    channel_fixed: bool = False  # not to be exchanged for the one the customer prefers
     text_id: UUID | None = None  # what a member of staff wrote, stored in PostgreSQL
     not_after: datetime | None = None  # business time from which on it would make no sense
 

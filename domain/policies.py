@@ -148,7 +148,8 @@ class RetentionPolicy(_Policy):
     win_back_after: timedelta = _duration(timedelta(days=90), "after a customer was lost")
 
 
-_CONTACT = re.compile(f"({'|'.join(Channel)})/({'|'.join(Purpose)})")
+_PURPOSES = tuple(purpose for purpose in Purpose if purpose is not Purpose.TRACKING)
+_CONTACT = re.compile(f"({'|'.join(Channel)})/({'|'.join(_PURPOSES)})")
 
 
 def _known_contacts(named: tuple[str, ...]) -> tuple[str, ...]:
@@ -158,14 +159,22 @@ def _known_contacts(named: tuple[str, ...]) -> tuple[str, ...]:
     return named
 
 
+def _only_marketing(named: tuple[str, ...]) -> tuple[str, ...]:
+    for name in named:
+        if not name.endswith(f"/{Purpose.MARKETING}"):
+            raise ValueError(f"{name!r}: only consent to marketing is confirmed")
+    return named
+
+
 _Contacts = Annotated[tuple[str, ...], AfterValidator(_known_contacts)]
+_Marketing = Annotated[_Contacts, AfterValidator(_only_marketing)]
 
 
 class ContactPolicy(_Policy):
     """When and how often customers are written to. A contact is "<channel>/<purpose>"."""
 
     quiet: _Contacts = Field(
-        tuple(f"sms/{purpose}" for purpose in Purpose),
+        tuple(f"sms/{purpose}" for purpose in _PURPOSES),
         max_length=20,
         description="contacts that keep the quiet hours, such as sms/marketing",
     )
@@ -178,11 +187,26 @@ class ContactPolicy(_Policy):
     )
     at_most: int = Field(4, ge=1, le=1000, description="messages of a capped contact")
     within: timedelta = _duration(timedelta(days=7), "the limit counts the messages within")
+    double_opt_in: _Marketing = Field(
+        (),
+        max_length=2,
+        description="contacts whose consent holds once the customer has confirmed it by a link",
+    )
+    confirm_within: timedelta = _duration(timedelta(days=7), "the link to confirm works for")
+    track: bool = Field(
+        False,
+        strict=True,
+        description="count opening and clicking, of customers with consent to tracking",
+    )
 
     def quiet_hours(self, channel: Channel, purpose: Purpose) -> QuietHours | None:
         if f"{channel}/{purpose}" not in self.quiet or self.quiet_from == self.quiet_until:
             return None
         return QuietHours(begins=self.quiet_from, ends=self.quiet_until)
+
+    def confirms(self, channel: Channel, purpose: Purpose) -> bool:
+        """Whether a consent is asked about again, by a message to the address itself."""
+        return f"{channel}/{purpose}" in self.double_opt_in
 
     def cap(self, channel: Channel, purpose: Purpose) -> ContactCap | None:
         if f"{channel}/{purpose}" not in self.capped:

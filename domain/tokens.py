@@ -1,25 +1,32 @@
 """Signed tokens for links in messages: whoever holds one may do the one thing it is for.
 
 A token carries its value readably and a MAC over purpose and value. It needs no table, no login
-and never expires: a link in an old message must still unsubscribe.
+and never expires: a link in an old message must still unsubscribe. What may be done for a while
+only has its end in the value.
 """
 
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as NotBase64
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.messages import Channel, Purpose
 
 _MAC_BYTES = 16
-_LONGEST = 1_000
+LONGEST = 1_000  # characters of a token
 
 
 class TokenPurpose(StrEnum):
     SURVEY = "survey"  # value: the survey's id; path /s/<token>
     UNSUBSCRIBE = "unsubscribe"  # value: unsubscribe_value(...); path /u/<token>
+    PREFERENCES = "preferences"  # value: preferences_value(...); path /p/<token>
+    CONFIRM = "confirm"  # value: confirmation_value(...); path /v/<token>
+    CLICK = "click"  # value: click_value(...); path /c/<token>
+    OPEN = "open"  # value: the message's id; path /o/<token>
 
 
 def sign(key: bytes, purpose: str, value: str) -> str:
@@ -30,7 +37,7 @@ def sign(key: bytes, purpose: str, value: str) -> str:
 
 def verify(key: bytes, purpose: str, token: str) -> str | None:
     """The value of a token of ours for this purpose; None for anything else."""
-    if len(token) > _LONGEST or not token.isascii():
+    if len(token) > LONGEST or not token.isascii():
         return None
     encoded = token.partition(".")[0]
     try:
@@ -49,6 +56,56 @@ def parse_unsubscribe_value(value: str) -> tuple[UUID, Channel, Purpose]:
     """What a verified token of TokenPurpose.UNSUBSCRIBE is about."""
     customer_id, channel, purpose = value.split(":")
     return UUID(customer_id), Channel(channel), Purpose(purpose)
+
+
+def preferences_value(customer_id: UUID, channel: Channel) -> str:
+    """`channel` is the one the link was sent by: whoever holds it reads what is sent there."""
+    return f"{customer_id}:{channel}"
+
+
+def parse_preferences_value(value: str) -> tuple[UUID, Channel]:
+    """What a verified token of TokenPurpose.PREFERENCES is about."""
+    customer_id, channel = value.split(":")
+    return UUID(customer_id), Channel(channel)
+
+
+class Confirmation(NamedTuple):
+    """Who confirms marketing on which channel; until when, in business time; at which address."""
+
+    customer_id: UUID
+    channel: Channel
+    until: datetime
+    address: str  # address_mark(...) of the address the link was sent to
+
+    def is_of(self, address: str) -> bool:
+        return hmac.compare_digest(self.address, address_mark(address))
+
+
+def address_mark(address: str) -> str:
+    """Tells one address from another without showing it."""
+    return sha256(address.lower().encode()).hexdigest()[:16]
+
+
+def confirmation_value(asked: Confirmation) -> str:
+    until = int(asked.until.timestamp())
+    return f"{asked.customer_id}:{asked.channel}:{until}:{asked.address}"
+
+
+def parse_confirmation_value(value: str) -> Confirmation:
+    """What a verified token of TokenPurpose.CONFIRM is about."""
+    customer_id, channel, until, address = value.split(":")
+    moment = datetime.fromtimestamp(int(until), UTC)
+    return Confirmation(UUID(customer_id), Channel(channel), moment, address)
+
+
+def click_value(message_id: UUID, target: str) -> str:
+    return f"{message_id}:{target}"
+
+
+def parse_click_value(value: str) -> tuple[UUID, str]:
+    """What a verified token of TokenPurpose.CLICK is about: the message, and where it leads."""
+    message_id, _, target = value.partition(":")
+    return UUID(message_id), target
 
 
 def _encoded(value: bytes) -> str:

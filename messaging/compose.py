@@ -40,10 +40,9 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
     if message.reply_to:
         headers.append(_checked("Reply-To", message.reply_to))
     if message.unsubscribe_url:
-        headers += [
-            _checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"),
-            _checked("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
-        ]
+        headers.append(_checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"))
+        if message.unsubscribe_url.startswith("https://"):  # RFC 8058 section 3.1: one HTTPS URI
+            headers.append(_checked("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     headers.append(b"MIME-Version: 1.0\r\n")
     if message.html is None:
         return b"".join([*headers, _part("plain", message.text)])

@@ -2,11 +2,22 @@
 
 import hmac
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from uuid import UUID
 
 from domain.messages import Channel, Purpose
-from domain.tokens import TokenPurpose, sign, unsubscribe_value
+from domain.tokens import (
+    LONGEST,
+    Confirmation,
+    TokenPurpose,
+    address_mark,
+    click_value,
+    confirmation_value,
+    preferences_value,
+    sign,
+    unsubscribe_value,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,24 @@ class Links:
     def unsubscribe(self, customer_id: UUID, channel: Channel, purpose: Purpose) -> str:
         value = unsubscribe_value(customer_id, channel, purpose)
         return f"{self.base}/u/{sign(self.signing_key, TokenPurpose.UNSUBSCRIBE, value)}"
+
+    def preferences(self, customer_id: UUID, channel: Channel) -> str:
+        value = preferences_value(customer_id, channel)
+        return f"{self.base}/p/{sign(self.signing_key, TokenPurpose.PREFERENCES, value)}"
+
+    def confirm(self, customer_id: UUID, channel: Channel, until: datetime, address: str) -> str:
+        """`until` is business time; only the address the link is sent to can confirm by it."""
+        asked = Confirmation(customer_id, channel, until, address_mark(address))
+        value = confirmation_value(asked)
+        return f"{self.base}/v/{sign(self.signing_key, TokenPurpose.CONFIRM, value)}"
+
+    def click(self, message: UUID, target: str) -> str | None:
+        """None for an address that is too long for a token."""
+        token = sign(self.signing_key, TokenPurpose.CLICK, click_value(message, target))
+        return f"{self.base}/c/{token}" if len(token) <= LONGEST else None
+
+    def opened(self, message: UUID) -> str:
+        return f"{self.base}/o/{sign(self.signing_key, TokenPurpose.OPEN, str(message))}"
 
     def message_id(self, message_key: str) -> str:
         """The same on every attempt, so that a second copy can be told from a second message."""

@@ -25,12 +25,15 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from domain.follow_up import SCORES
-from domain.messages import MESSAGES, Channel, Template
+from domain.messages import MESSAGES, Channel, MessageClass, Template
 from domain.policies import SurveyScale
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 FALLBACK = "en"
-COMMON = ("name", "company", "reference", "unsubscribe_url", "survey_url")
+COMMON = (
+    *("name", "company", "reference"),
+    *("unsubscribe_url", "survey_url", "preferences_url", "confirm_url"),
+)
 
 # All that a template and a context that don't fit can raise: one bad message stops no other.
 _FAULTS = (
@@ -67,6 +70,7 @@ class Renderer:
             template: tuple(sorted(folder.name for folder in (templates / template).iterdir()))
             for template in Template
         }
+        self._files = frozenset(self._environment.list_templates())
 
     def render(
         self,
@@ -102,6 +106,12 @@ class Renderer:
         except _FAULTS as problem:
             raise NotRendered(f"{folder}: {problem}") from problem
         return Rendered(wording, subject, text, html)
+
+    def has_wording(self, template: Template, channel: Channel, locale: str) -> bool:
+        """Whether the message can go by the channel: mails all can, text messages some."""
+        if channel is Channel.EMAIL:
+            return True
+        return f"{template}/{self._wording(template, locale)}/sms.txt" in self._files
 
     def _fill(self, name: str, values: Mapping[str, Any]) -> str:
         filled = self._environment.get_template(name).render(values)
@@ -230,6 +240,7 @@ _SAMPLES: Mapping[str, str] = {
     "case": "C-2001",
     "offer_until": "2026-06-30",
     "day": "2026-06-12",
+    "confirm_until": "2026-06-12T14:30:00+00:00",
 }
 
 _COMMON_SAMPLES: Mapping[str, Callable[[Template], str]] = {
@@ -239,12 +250,18 @@ _COMMON_SAMPLES: Mapping[str, Callable[[Template], str]] = {
         "https://example.com/u/token" if MESSAGES[template].message_class == "marketing" else ""
     ),
     "survey_url": lambda _: "https://example.com/s/token",
+    "preferences_url": lambda template: (
+        "https://example.com/p/token"
+        if MESSAGES[template].message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
+        else ""
+    ),
+    "confirm_url": lambda _: "https://example.com/v/token",
 }
 
 
 def sample_context(template: Template, *, empty: bool = False) -> dict[str, str]:
     """Every variable the template may use; `empty` leaves out what a process may not know."""
-    known = ("order", "case", "about", "survey_id", "scale", "promised_on", "day")
+    known = ("order", "case", "about", "survey_id", "scale", "promised_on", "day", "confirm_until")
     values = {
         name: "" if empty and name not in known else _SAMPLES[name]
         for name in MESSAGES[template].variables

@@ -43,7 +43,9 @@ def postgres() -> Generator[PostgresServer]:
     # Not pytest's own directory: PostgreSQL runs as another user when the tests run as root.
     directory = Path(tempfile.mkdtemp(prefix="perennial-tests-"))
     directory.chmod(0o711)
-    with PostgresServer(directory, settings={"fsync": "off"}) as server:
+    # The race of opt-outs and claims is judged by the order of their commits.
+    settings = {"fsync": "off", "track_commit_timestamp": "on"}
+    with PostgresServer(directory, settings=settings) as server:
         engine = sa.create_engine(server.url)
         Base.metadata.create_all(engine)
         engine.dispose()

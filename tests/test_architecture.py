@@ -260,7 +260,8 @@ def test_what_was_optional_stays_optional_and_what_is_new_is() -> None:
 
 @pytest.mark.parametrize("kind", PolicyKind)
 def test_every_duration_count_and_limit_of_a_policy_is_kept_by_somebody(kind: PolicyKind) -> None:
-    rules = [source_of(layer) for layer in ("workflows", "activities", "domain")]
+    layers = ("workflows", "activities", "domain", "database/queries")
+    rules = [source_of(layer) for layer in layers]
     for name in POLICIES[kind].model_fields:
         assert any(f".{name}" in source for source in rules), f"nobody keeps {kind}.{name}"
 
@@ -284,7 +285,7 @@ def test_every_wording_is_of_a_message() -> None:
 @pytest.mark.parametrize("template", Template)
 def test_every_message_is_asked_for_by_somebody(template: Template) -> None:
     touches = POLICIES[PolicyKind.MARKETING]().touches  # type: ignore[union-attr]  # of this one
-    asked = source_of("activities") + source_of("workflows")
+    asked = "".join(map(source_of, ("activities", "workflows", "database/queries")))
     assert template in touches or f"Template.{template.name}" in asked
 
 

@@ -20,6 +20,7 @@ from database.customers import (
     clock_in,
 )
 from database.processes import Lifecycle
+from database.queries.consents import ask_to_confirm, contact_policy
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -33,6 +34,7 @@ class Grant(NamedTuple):
     source: str
     wording: str
     occurred_at: datetime | None
+    confirmed: bool = False  # where it was given it was confirmed already
 
 
 class CustomerWrite(NamedTuple):
@@ -150,7 +152,8 @@ async def _add_grants(
     if not given:
         return
     newest = await _newest_consents(session, {customer_id for customer_id, _, _ in given})
-    rows = []
+    policy = await contact_policy(session)
+    rows, unconfirmed = [], []
     for customer_id, customer, grant in given:
         known = newest.get((customer_id, grant.channel, grant.purpose))
         # A repeat of what a shop knows must not undo an opt-out that came after it.
@@ -158,15 +161,19 @@ async def _add_grants(
             continue
         if known is not None and known[0] is ConsentState.GRANTED:
             continue
+        pending = not grant.confirmed and policy.confirms(grant.channel, grant.purpose)
         clock = (
             clocks.get(customer.simulation_id, REAL_TIME) if customer.simulation_id else REAL_TIME
         )
+        if pending:
+            # What was pending before is said again; at most one message a day comes of it.
+            unconfirmed.append((customer_id, grant.channel, clock.business(now)))
         rows.append(
             {
                 "customer_id": customer_id,
                 "channel": grant.channel,
                 "purpose": grant.purpose,
-                "state": ConsentState.GRANTED,
+                "state": ConsentState.PENDING if pending else ConsentState.GRANTED,
                 "source": grant.source,
                 "wording": grant.wording,
                 "occurred_at": grant.occurred_at or clock.business(now),
@@ -174,6 +181,8 @@ async def _add_grants(
         )
     if rows:
         await session.execute(_ADD_CONSENT, rows)
+    for customer_id, channel, moment in unconfirmed:
+        await ask_to_confirm(session, customer_id, channel, policy=policy, now=moment)
 
 
 async def hold_messages(session: AsyncSession, customer_id: UUID) -> None:

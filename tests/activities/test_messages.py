@@ -73,7 +73,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
         *("address", "suppression", "consent", "process", "deadline"),
-        *("open_recovery", "quiet_hours", "cap"),
+        *("open_recovery", "pause", "quiet_hours", "cap"),
     ]
     [mail] = await post_office.inbox.mails()
     assert (mail.effect, mail.message_id) == (str(message.id), message.message_id)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from activities.messages import MessageActivities
 from database.base import Sessions
-from database.customers import Suppression
+from database.customers import ContactPoint, Customer, Suppression
 from database.messages import Message
 from domain.contacts import ConsentState
 from domain.messages import Channel, MessageState, Purpose, Template
@@ -342,6 +342,26 @@ async def test_a_text_message_whose_answer_got_lost_is_decided_by_its_class(
     assert (message.state, message.provider) == (MessageState.ACCEPTED, "twilio")
     assert message.possible_duplicate
     assert len(twilio.sent) == 2, "it knows no key: an order's message is sent again, and counted"
+
+
+async def test_what_goes_by_another_channel_goes_by_its_provider(
+    http: MessageActivities, sessions: Sessions, twilio: TwilioOffice, post_office: PostOffice
+) -> None:
+    await publish(sessions, streams(TWILIO_ONLY))
+    noon = await simulate(sessions, datetime(2026, 3, 2, 15, tzinfo=UTC))
+    [customer] = await queue(sessions, Template.ORDER_LATE, simulation_id=noon.id)
+    phone = ContactPoint(customer_id=customer, channel=Channel.SMS, address="+551190000000")
+    async with sessions.begin() as session:
+        session.add(phone)
+        await session.execute(sa.update(Customer).values(preferred_channel=Channel.SMS))
+    async with running(http):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.provider) == (MessageState.ACCEPTED, "twilio")
+    assert (message.channel, message.attempts) == (Channel.SMS, 1)
+    assert message.decision is not None
+    assert message.decision["rules"][0]["name"] == "channel"
+    assert len(twilio.sent) == 1
+    assert await post_office.inbox.count() == 0
 
 
 async def test_who_answered_stop_is_not_written_to_again(

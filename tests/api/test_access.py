@@ -19,6 +19,10 @@ PUBLIC = {
     "/inbox/{mail_id}",
     "/s/{token}",
     "/u/{token}",
+    "/p/{token}",
+    "/v/{token}",
+    "/c/{token}",
+    "/o/{token}",
 }
 
 SIGNED = {"/api/v1/provider-events/resend", "/api/v1/provider-events/twilio"}

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx2
@@ -27,6 +27,7 @@ from tests.api.conftest import (
     eventually,
     running_app,
 )
+from tests.api.reading import ReadPage, assert_anybody_can_use
 
 HTML = "text/html; charset=utf-8"
 
@@ -198,6 +199,97 @@ async def test_unsubscribing_needs_the_button(
     await api.post(f"/api/v1/customers/{customer}/consents", json=grant)
     await stranger.post(link)
     assert await count(sessions, Event, customer_id=customer, kind="opted_out") == 2
+
+
+ONE_CLICK = b"List-Unsubscribe=One-Click"
+MULTIPART = (
+    b"--b\r\nContent-Disposition: form-data; name=List-Unsubscribe\r\n\r\nOne-Click\r\n--b--\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        ("application/x-www-form-urlencoded", ONE_CLICK),
+        ("multipart/form-data; boundary=b", MULTIPART),
+        (None, b""),
+        ("application/x-www-form-urlencoded", b"something=else"),
+        ("multipart/form-data; boundary=other", MULTIPART),
+        ("application/json", b"{not json"),
+        ("text/plain", b"\xff\x00"),
+    ],
+)
+async def test_any_post_to_the_link_unsubscribes(
+    stranger: httpx2.AsyncClient,
+    api: httpx2.AsyncClient,
+    customer: UUID,
+    media: str | None,
+    body: bytes,
+) -> None:
+    """RFC 8058 section 3.1 and 3.2: both kinds of forms; no cookie, no key; no redirect."""
+    headers = {"content-type": media} if media else {}
+    done = await stranger.post(_unsubscribe_link(customer), content=body, headers=headers)
+    assert done.status_code == 200
+    assert not {"location", "set-cookie", "www-authenticate"} & set(done.headers)
+    held = await api.get(f"/api/v1/customers/{customer}/consents", params={"holds": "true"})
+    assert [one["state"] for one in held.json()["items"]] == ["withdrawn"]
+
+
+async def test_only_a_post_unsubscribes_and_a_bad_link_nobody(
+    stranger: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    link = _unsubscribe_link(customer)
+    for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"):
+        await stranger.request(method, link, content=ONE_CLICK)
+    for bad in (f"{link}x", link[:-1], _unsubscribe_link(uuid4()), _survey_link(customer)):
+        answer = await stranger.post(bad, content=ONE_CLICK)
+        assert answer.status_code in (404, 422), bad
+    assert await count(sessions, Consent, customer_id=customer) == 1
+
+
+async def test_many_unsubscribe_at_once(
+    stranger: httpx2.AsyncClient, make_customer: MakeCustomer
+) -> None:
+    """More than there are connections to the database."""
+    customers = [await make_customer() for _ in range(12)]
+    posts = (stranger.post(_unsubscribe_link(customer)) for customer in customers)
+    assert {answer.status_code for answer in await asyncio.gather(*posts)} == {200}
+
+
+@pytest.mark.parametrize("by", ["link", "phone"])
+async def test_leaving_comes_after_a_grant_of_the_future(
+    stranger: httpx2.AsyncClient, api: httpx2.AsyncClient, make_customer: MakeCustomer, by: str
+) -> None:
+    """The clock of the system that reported the grant goes ahead of ours."""
+    later = (datetime.now(UTC) + timedelta(hours=5)).isoformat()
+    grant = {"channel": "email", "purpose": "marketing", "source": "form", "occurred_at": later}
+    customer = await make_customer(consents=[grant])
+    if by == "link":
+        await stranger.post(_unsubscribe_link(customer))
+    else:
+        body = {"channel": "email", "purpose": "marketing", "state": "withdrawn", "source": "phone"}
+        await api.post(f"/api/v1/customers/{customer}/consents", json=body)
+    held = await api.get(f"/api/v1/customers/{customer}/consents", params={"holds": "true"})
+    [said] = held.json()["items"]
+    assert said["state"] == "withdrawn"
+    assert datetime.fromisoformat(said["occurred_at"]) > datetime.fromisoformat(later)
+
+
+@pytest.mark.parametrize("lang", ["en", "pt-BR"])
+@pytest.mark.parametrize("purpose", [Purpose.MARKETING, Purpose.FEEDBACK, Purpose.TRACKING])
+async def test_unsubscribing_is_in_the_customers_words_and_leads_to_his_other_choices(
+    stranger: httpx2.AsyncClient, make_customer: MakeCustomer, lang: str, purpose: Purpose
+) -> None:
+    customer = await make_customer(locale=lang)
+    for answer in (
+        await stranger.get(_unsubscribe_link(customer, purpose)),
+        await stranger.post(_unsubscribe_link(customer, purpose)),
+    ):
+        page = ReadPage(answer.text)
+        assert_anybody_can_use(page, lang)
+        assert str(purpose) not in page.text
+        [choices] = page.links
+        assert (await stranger.get(choices)).status_code == 200
 
 
 async def test_an_objection_to_surveys_is_only_that(

@@ -130,6 +130,13 @@ async def test_every_policy_can_be_read_changed_and_published(api: httpx2.AsyncC
         ("sending", {"smtp": ACCOUNT | {"per_second": "5"}}, "/document/smtp/per_second"),
         ("sending", {"smtp": 5}, "/document/smtp"),
         ("sending", {"fall_back_after": 30}, "/document/fall_back_after"),
+        ("contact", {"quiet": ["sms/tracking"]}, "/document/quiet"),
+        ("contact", {"double_opt_in": ["email/orders"]}, "/document/double_opt_in"),
+        ("contact", {"double_opt_in": ["marketing"]}, "/document/double_opt_in"),
+        ("contact", {"confirm_within": "PT0S"}, "/document/confirm_within"),
+        ("contact", {"track": "yes"}, "/document/track"),
+        ("contact", {"track": 1}, "/document/track"),
+        ("delivery", {"chases": False}, "/document/chases"),
     ],
 )
 async def test_a_policy_that_cannot_be_is_refused(

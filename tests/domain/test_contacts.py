@@ -1,11 +1,21 @@
 """May we write to this customer? An objection always wins, and every answer explains itself."""
 
 from datetime import UTC, datetime, time, timedelta
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.contacts import ConsentState, ContactFacts, Outcome, may_send
+from domain.contacts import (
+    ChannelFacts,
+    ConsentState,
+    ContactFacts,
+    Outcome,
+    Way,
+    choose_channel,
+    may_send,
+)
 from domain.messages import Channel, MessageClass, Purpose
 from domain.quiet_hours import ContactCap, QuietHours
 
@@ -29,7 +39,28 @@ FACTS = st.builds(
     ),
     suppressed_because=st.none() | st.just("hard bounce"),
     open_recovery_cases=st.integers(0, 3),
+    marketing_paused_until=st.none() | MOMENTS,
 )
+WAYS = st.builds(
+    Way,
+    address=st.none() | st.just("somebody"),
+    suppressed_because=st.none() | st.just("hard bounce"),
+    worded=st.booleans(),
+)
+CHANNEL_FACTS = st.builds(
+    ChannelFacts,
+    asked=st.sampled_from(Channel),
+    fixed=st.booleans(),
+    preferred=st.none() | st.sampled_from(Channel),
+    message_class=st.sampled_from(MessageClass),
+    purpose=st.sampled_from(Purpose),
+    consents=st.dictionaries(
+        st.builds("{}/{}".format, st.sampled_from(Channel), st.sampled_from(Purpose)),
+        st.sampled_from(ConsentState),
+    ),
+    ways=st.dictionaries(st.sampled_from(Channel), WAYS),
+)
+OPEN = Way("somebody")
 
 
 def about(facts: ContactFacts, state: ConsentState) -> ContactFacts:
@@ -87,7 +118,7 @@ def test_every_answer_explains_itself(facts: ContactFacts) -> None:
 @given(FACTS)
 def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
     """What is held goes once the recovery is over and its hours and its turn have come."""
-    for _ in range(6):
+    for _ in range(8):
         decision = may_send(facts)
         if decision.outcome is not Outcome.HOLD:
             break
@@ -123,3 +154,147 @@ def test_nothing_goes_in_quiet_hours_or_above_the_limit(facts: ContactFacts) -> 
             assert facts.quiet_hours.over_at(facts.at, facts.zone) is None
         if facts.cap is not None:
             assert facts.cap.free_at(facts.at, facts.sent) is None
+
+
+@given(FACTS)
+def test_nothing_is_sold_during_a_rest_and_everything_else_goes(facts: ContactFacts) -> None:
+    paused = facts.model_copy(update={"marketing_paused_until": facts.at + timedelta(days=30)})
+    unpaused = facts.model_copy(update={"marketing_paused_until": None})
+    if facts.message_class is MessageClass.MARKETING:
+        assert may_send(paused).outcome is not Outcome.SEND
+    else:
+        assert may_send(paused).outcome is may_send(unpaused).outcome
+
+
+def test_a_consent_that_is_not_confirmed_lets_nothing_through_and_says_so() -> None:
+    facts = ContactFacts(
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="somebody",
+    )
+    decision = may_send(about(facts, ConsentState.PENDING))
+    assert decision.outcome is Outcome.SUPPRESS
+    assert decision.because == "the consent to marketing by email is not confirmed"
+
+
+@given(FACTS, st.none() | st.sampled_from(ConsentState))
+def test_nobody_is_asked_to_confirm_what_waits_for_no_confirmation(
+    facts: ContactFacts, state: ConsentState | None
+) -> None:
+    consents = {"email/marketing": state} if state else {}
+    asks = facts.model_copy(
+        update={
+            "message_class": MessageClass.TRANSACTIONAL,
+            "confirms": "email/marketing",
+            "consents": consents,
+        }
+    )
+    if may_send(asks).outcome is Outcome.SEND:
+        assert state is ConsentState.PENDING
+
+
+# --- the channel -------------------------------------------------------------------------------
+
+
+@given(CHANNEL_FACTS)
+def test_the_choice_of_a_channel_never_opens_one_that_is_closed(facts: ChannelFacts) -> None:
+    """Where another than the asked one is taken, `may_send` would let it through there."""
+    channel, rule = choose_channel(facts)
+    if channel is facts.asked:
+        return
+    assert rule is not None
+    assert str(channel) in rule.because
+    assert not facts.fixed
+    assert channel is facts.preferred or facts.message_class is MessageClass.TRANSACTIONAL
+    way = facts.ways[channel]
+    assert way.worded
+    decision = may_send(
+        ContactFacts(
+            at=datetime(2026, 1, 1, tzinfo=UTC),
+            message_class=facts.message_class,
+            purpose=facts.purpose,
+            channel=channel,
+            address=way.address,
+            suppressed_because=way.suppressed_because,
+            consents=facts.consents,
+        )
+    )
+    assert decision.outcome is Outcome.SEND
+
+
+@given(CHANNEL_FACTS)
+def test_without_a_wish_only_what_belongs_to_a_contract_goes_another_way(
+    facts: ChannelFacts,
+) -> None:
+    facts = facts.model_copy(update={"preferred": None})
+    channel, rule = choose_channel(facts)
+    if facts.message_class is not MessageClass.TRANSACTIONAL or facts.ways.get(facts.asked) == OPEN:
+        assert (channel, rule) == (facts.asked, None)
+
+
+@pytest.mark.parametrize(
+    ("known", "channel", "because"),
+    [
+        (
+            {"preferred": Channel.SMS, "ways": {Channel.EMAIL: OPEN, Channel.SMS: OPEN}},
+            Channel.SMS,
+            "asked by email; the customer prefers sms: it goes by sms",
+        ),
+        (
+            {"preferred": Channel.SMS, "ways": {Channel.EMAIL: OPEN}},
+            Channel.EMAIL,
+            "asked by email; the customer prefers sms, but no address for sms is known: "
+            "it goes by email",
+        ),
+        (
+            {
+                "preferred": Channel.SMS,
+                "ways": {Channel.EMAIL: OPEN, Channel.SMS: Way("somebody", worded=False)},
+            },
+            Channel.EMAIL,
+            "asked by email; the customer prefers sms, but it has no wording for sms: "
+            "it goes by email",
+        ),
+        (
+            {"preferred": Channel.SMS, "ways": {Channel.EMAIL: Way("somebody", "hard bounce")}},
+            Channel.EMAIL,
+            "asked by email; the customer prefers sms, but no address for sms is known, "
+            "the address for email is suppressed: no channel is open",
+        ),
+        (
+            {"ways": {Channel.EMAIL: Way("somebody", "hard bounce"), Channel.SMS: OPEN}},
+            Channel.SMS,
+            "asked by email, but the address for email is suppressed: it goes by sms",
+        ),
+    ],
+)
+def test_the_choice_of_a_channel_explains_itself(
+    known: dict[str, Any], channel: Channel, because: str
+) -> None:
+    facts = ChannelFacts(
+        asked=Channel.EMAIL,
+        message_class=MessageClass.TRANSACTIONAL,
+        purpose=Purpose.ORDERS,
+        **known,
+    )
+    chosen, rule = choose_channel(facts)
+    assert chosen is channel
+    assert rule is not None
+    assert rule.because == because
+
+
+def test_selling_by_text_needs_consent_to_that() -> None:
+    facts = ChannelFacts(
+        asked=Channel.EMAIL,
+        preferred=Channel.SMS,
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        consents={"email/marketing": ConsentState.GRANTED},
+        ways={Channel.EMAIL: OPEN, Channel.SMS: OPEN},
+    )
+    channel, rule = choose_channel(facts)
+    assert channel is Channel.EMAIL
+    assert rule is not None
+    assert "no consent to marketing by sms" in rule.because

@@ -65,6 +65,17 @@ def test_quiet_hours_and_limits_are_of_the_contacts_that_are_named() -> None:
     assert policy.cap(Channel.SMS, Purpose.MARKETING) is None
 
 
+def test_what_is_confirmed_is_consent_to_selling_and_tracking_is_no_message() -> None:
+    policy = ContactPolicy(double_opt_in=("sms/marketing",))
+    assert policy.confirms(Channel.SMS, Purpose.MARKETING)
+    assert not policy.confirms(Channel.EMAIL, Purpose.MARKETING)
+    for bad in ("email/tracking", "email/feedback"):
+        with pytest.raises(ValidationError):
+            ContactPolicy(double_opt_in=(bad,))
+    assert not any("tracking" in contact for contact in ContactPolicy().quiet)
+    assert not ContactPolicy().track
+
+
 def test_hours_that_end_when_they_begin_are_none() -> None:
     policy = ContactPolicy(quiet_from=time(8), quiet_until=time(8))
     assert policy.quiet_hours(Channel.SMS, Purpose.MARKETING) is None

@@ -1,5 +1,6 @@
 """Signed links: whoever holds one may do the one thing it is for, and nobody else."""
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 from hypothesis import assume, given
@@ -7,8 +8,16 @@ from hypothesis import strategies as st
 
 from domain.messages import Channel, Purpose
 from domain.tokens import (
+    Confirmation,
     TokenPurpose,
+    address_mark,
+    click_value,
+    confirmation_value,
+    parse_click_value,
+    parse_confirmation_value,
+    parse_preferences_value,
     parse_unsubscribe_value,
+    preferences_value,
     sign,
     unsubscribe_value,
     verify,
@@ -47,6 +56,36 @@ def test_a_changed_letter_opens_nothing(key: bytes, value: str, at: int, letter:
 @given(KEYS, st.text())
 def test_anything_else_is_no_token(key: bytes, anything: str) -> None:
     assert verify(key, TokenPurpose.SURVEY, anything) is None
+
+
+@given(st.uuids(), st.sampled_from(Channel))
+def test_a_link_to_the_choices_names_the_customer_and_the_channel_it_was_sent_by(
+    customer_id: UUID, channel: Channel
+) -> None:
+    value = preferences_value(customer_id, channel)
+    assert parse_preferences_value(value) == (customer_id, channel)
+
+
+@given(
+    st.uuids(),
+    st.sampled_from(Channel),
+    st.datetimes(datetime(1990, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 made aware by `timezones`
+    st.emails(),
+)
+def test_a_link_to_confirm_knows_its_address_and_does_not_show_it(
+    customer_id: UUID, channel: Channel, until: datetime, address: str
+) -> None:
+    asked = Confirmation(customer_id, channel, until.replace(microsecond=0), address_mark(address))
+    value = confirmation_value(asked)
+    assert parse_confirmation_value(value) == asked
+    assert asked.is_of(address.upper())
+    assert not asked.is_of(f"x{address}")
+    assert "@" not in value
+
+
+@given(st.uuids(), st.text(max_size=300))
+def test_a_link_that_is_counted_leads_where_it_was_signed_to(message_id: UUID, target: str) -> None:
+    assert parse_click_value(click_value(message_id, target)) == (message_id, target)
 
 
 @given(st.uuids(), st.sampled_from(Channel), st.sampled_from(Purpose))

@@ -69,6 +69,29 @@ def test_marketing_can_be_stopped_from_the_message_and_other_messages_say_why_th
         assert ("https://example.com/u/token" in _Elements(rendered.html).links) is stoppable
 
 
+def test_what_may_be_refused_says_where_and_what_belongs_to_a_contract_does_not() -> None:
+    for template, locale in CLAIMED:
+        rendered = RENDERER.render(template, Channel.EMAIL, locale, sample_context(template))
+        assert rendered.html is not None
+        refusable = MESSAGES[template].message_class in (
+            MessageClass.MARKETING,
+            MessageClass.SERVICE,
+        )
+        assert ("https://example.com/p/token" in rendered.text) is refusable
+        assert ("https://example.com/p/token" in _Elements(rendered.html).links) is refusable
+
+
+@pytest.mark.parametrize("locale", ["en", "pt-BR"])
+@pytest.mark.parametrize("channel", Channel)
+def test_who_asks_whether_it_was_meant_brings_the_link_to_say_so(
+    channel: Channel, locale: str
+) -> None:
+    context = sample_context(Template.CONFIRM_OPT_IN)
+    rendered = RENDERER.render(Template.CONFIRM_OPT_IN, channel, locale, context)
+    assert "https://example.com/v/token" in rendered.text
+    assert rendered.html is None or "https://example.com/v/token" in _Elements(rendered.html).links
+
+
 def test_a_message_fetches_nothing_from_anywhere() -> None:
     for template, locale in CLAIMED:
         rendered = RENDERER.render(template, Channel.EMAIL, locale, sample_context(template))
@@ -84,7 +107,7 @@ def test_a_survey_has_a_link_for_each_score(scale: str, scores: range) -> None:
     rendered = RENDERER.render(Template.SURVEY_REQUEST, Channel.EMAIL, "en", context)
     links = [f"https://example.com/s/token?score={score}" for score in scores]
     assert rendered.html is not None
-    assert _Elements(rendered.html).links == links
+    assert _Elements(rendered.html).links == [*links, "https://example.com/p/token"]
     assert all(f"{link}\n" in rendered.text for link in links)
 
 
@@ -128,7 +151,7 @@ def test_what_people_wrote_is_text_and_never_markup_or_template() -> None:
     assert rendered.html is not None
     page = _Elements(rendered.html)
     assert "script" not in page.names
-    assert page.links == []
+    assert page.links == ["https://example.com/p/token"]
     assert hostile in rendered.text
     assert "{{ 7 * 7 }}" in rendered.html
 

@@ -70,6 +70,14 @@ async def test_marketing_can_be_stopped_with_one_click(post_office: PostOffice) 
     assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
+async def test_one_click_is_promised_only_where_it_can_be_kept(post_office: PostOffice) -> None:
+    """RFC 8058 section 3.1: one HTTPS URI. A plain one is still a link to follow (RFC 2369)."""
+    await provider(post_office).send(ADA._replace(unsubscribe_url="http://127.0.0.1:8000/u/token"))
+    mail = await received(post_office)
+    assert mail["List-Unsubscribe"] == "<http://127.0.0.1:8000/u/token>"
+    assert mail["List-Unsubscribe-Post"] is None
+
+
 async def test_many_mails_share_a_few_connections(post_office: PostOffice) -> None:
     smtp = provider(post_office)
     answers = await asyncio.gather(

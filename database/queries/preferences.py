@@ -1,0 +1,76 @@
+"""What a customer has chosen about our messages, read and changed."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.customers import (
+    CLOCK_COLUMNS,
+    READING_LOCALE,
+    Customer,
+    Preference,
+    Simulation,
+    clock_in,
+)
+from database.queries.customers import addresses_of, current_consents
+from domain.clock import Clock
+from domain.contacts import ConsentState
+from domain.messages import Channel
+
+
+class Standing(NamedTuple):
+    """How a customer wants to be written to. Moments are business time."""
+
+    locale: str
+    zone: str
+    clock: Clock
+    preferred_channel: Channel | None
+    marketing_paused_until: datetime | None
+    channels: list[Channel]  # on which an address is known
+    consents: Mapping[str, ConsentState]  # "<channel>/<purpose>" -> the newest statement
+
+
+async def read_standing(session: AsyncSession, customer_id: UUID) -> Standing | None:
+    """None when there is no such customer."""
+    found = await session.execute(
+        sa.select(
+            READING_LOCALE.label("locale"),
+            Customer.zone,
+            Customer.preferred_channel,
+            Customer.marketing_paused_until,
+            *CLOCK_COLUMNS,
+        )
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .where(Customer.id == customer_id)
+    )
+    row = found.one_or_none()
+    if row is None:
+        return None
+    points = (await addresses_of(session, [customer_id]))[customer_id]
+    reached = {point.channel for point in points}
+    consents = await current_consents(session, customer_id)
+    return Standing(
+        locale=row.locale,
+        zone=row.zone,
+        clock=clock_in(row),
+        preferred_channel=row.preferred_channel,
+        marketing_paused_until=row.marketing_paused_until,
+        channels=[channel for channel in Channel if channel in reached],
+        consents={f"{one.channel}/{one.purpose}": one.state for one in consents},
+    )
+
+
+async def note_choice(
+    session: AsyncSession, customer_id: UUID, name: str, value: str, source: str, **columns: Any
+) -> None:
+    """Set columns of the customer, and keep for ever that they were chosen."""
+    await session.execute(
+        sa.update(Customer)
+        .where(Customer.id == customer_id)
+        .values(**columns, version=Customer.version + 1, updated_at=sa.func.now())
+    )
+    session.add(Preference(customer_id=customer_id, name=name, value=value, source=source))
