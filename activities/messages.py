@@ -53,6 +53,8 @@ from messaging.render import Renderer
 _DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 _AWAY_LIMIT = 30.0  # seconds without PostgreSQL after which Temporal shows the failure
 _BEAT = 1.0
+_SLOW = 1.0  # seconds for an answer
+_LONGEST_OVERTIME = 300.0  # seconds; the activity's own limit is in workflows/options.py
 _LAST_ANSWERS = 5.0  # seconds that a cancelled round waits for answers under way
 _TELL_EVERY = 5.0
 _TELL_LIMIT = timedelta(seconds=3)
@@ -114,7 +116,7 @@ class _Round:
         poll = self._rules.fastest_poll
         away_since: float | None = None
         try:
-            while time.monotonic() < over and not activity.is_worker_shutdown():
+            while not await self._is_over(over) and not activity.is_worker_shutdown():
                 if beating.done():
                     beating.result()  # raises what ended it
                 try:
@@ -138,6 +140,15 @@ class _Round:
         finally:
             beating.cancel()
         return self._counts
+
+    async def _is_over(self, over: float) -> bool:
+        """Not while an answer is slow to come: others would wait for it before the next round."""
+        if time.monotonic() < over:
+            return False
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_SLOW)
+        answered = all(task.done() for task in self._under_way)
+        return answered or time.monotonic() > over + _LONGEST_OVERTIME
 
     async def _turn(self) -> bool:
         """Once around; whether there was something to do."""

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from pydantic import ValidationError
+from temporalio.testing import ActivityEnvironment
 
 from activities.messages import MessageActivities
 from database.base import Sessions
 from database.customers import ContactPoint, Customer, Suppression
 from database.messages import Message
 from domain.contacts import ConsentState
-from domain.messages import Channel, MessageState, Purpose, Template
+from domain.messages import Channel, DispatchRound, MessageState, Purpose, Template
 from domain.policies import SendingPolicy
 from domain.sending import ProviderName, Stream
 from messaging.resend import ResendProvider
@@ -72,6 +73,30 @@ async def selling(sessions: Sessions, address: str = "shop{}@example.com", n: in
 
 def effects(office: ResendOffice) -> list[str]:
     return sorted(mail["headers"]["X-CRM-Effect"] for mail in office.sent)
+
+
+async def test_the_end_of_a_round_does_not_wait_for_who_gives_no_answer(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    await publish(sessions, SendingPolicy(marketing=RESEND_ONLY))
+    resend.faults["shop0@example.com"] = HttpFault(hang=True, times=99)
+    slow = ResendProvider(resend.url, "re_test", SENDER, answer_timeout=8.0)
+    await selling(sessions)
+    activities = replace(http, providers={**http.providers, "resend": slow})
+    round_ = DispatchRound(lasts=timedelta(seconds=0.5))
+    dispatching = asyncio.create_task(ActivityEnvironment().run(activities.deliver_queued, round_))
+    await asyncio.sleep(1.2)
+    await queue(sessions)
+    try:
+        rows = await until(sessions, lambda found: bool(found[-1].accepted_at), within=5.0)
+        assert rows[-1].provider == "smtp"
+        assert not dispatching.done()
+    finally:
+        resend.faults.clear()
+        await resend.shut()  # the answer that is missing is lost, and the round ends
+        await dispatching
+        for provider in activities.providers.values():
+            await provider.close()
 
 
 def test_settings_say_which_providers_there_are() -> None:
