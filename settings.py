@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -51,12 +51,17 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr | None = None
     smtp_starttls: bool = False
+    resend_api_key: SecretStr | None = Field(None, description="of the HTTP e-mail provider")
+    resend_url: str = Field("https://api.resend.com", pattern="^https?://", description="its API")
     resend_webhook_secret: SecretStr | None = Field(
         None, description="whsec_…; set it to take delivery reports of Resend"
     )
+    twilio_account_sid: str = Field("", description="of the provider of text messages")
     twilio_auth_token: SecretStr | None = Field(
-        None, description="set it to take delivery reports of Twilio"
+        None, description="set it to send by Twilio, and to take its delivery reports"
     )
+    twilio_from: str = Field("", description="number, name, or SID of a messaging service (MG…)")
+    twilio_url: str = Field("https://api.twilio.com", pattern="^https?://", description="its API")
     company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
@@ -67,6 +72,14 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(None, description="touched by a worker once it polls")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus of the worker; 0: off")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @model_validator(mode="after")
+    def _an_account_at_twilio_is_whole(self) -> Self:
+        if self.twilio_account_sid and not (self.twilio_auth_token and self.twilio_from):
+            raise ValueError(
+                "CRM_TWILIO_ACCOUNT_SID needs CRM_TWILIO_AUTH_TOKEN and CRM_TWILIO_FROM"
+            )
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+from pydantic import SecretStr
 from temporalio.client import (
     Client,
     Schedule,
@@ -43,16 +44,19 @@ from database.inbox import Inbox
 from domain.messages import (
     DISPATCH_WORKFLOW_ID,
     INTAKE_WORKFLOW_ID,
-    Channel,
     DispatchInput,
     IntakeInput,
 )
 from domain.processes import BULK_QUEUE, LIFECYCLE_QUEUE, MESSAGING_QUEUE
 from domain.schedules import RECURRENCES, schedule_id
+from domain.sending import ProviderName
 from messaging.links import Links
+from messaging.provider import Evidence, Provider
 from messaging.render import Renderer
+from messaging.resend import ResendProvider
 from messaging.sms import LocalSms
 from messaging.smtp import SmtpAccount, SmtpProvider
+from messaging.twilio import TwilioProvider
 from settings import Settings
 from temporal_sandbox import workflow_runner
 from workflows.delivery import OrderDelivery
@@ -212,30 +216,58 @@ async def start_messaging(client: Client) -> None:
 
 
 def message_activities(settings: Settings, client: Client, sessions: Sessions) -> MessageActivities:
-    """E-mail by SMTP and text messages; both to the local inbox unless settings say otherwise."""
-    local = not settings.smtp_host
-    password = settings.smtp_password
-    smtp = SmtpProvider(
-        SmtpAccount(
-            host=settings.smtp_host or "127.0.0.1",
-            port=settings.smtp_port,
-            mail_from=settings.mail_from,
-            username=settings.smtp_username,
-            password=password.get_secret_value() if password else "",
-            starttls=settings.smtp_starttls,
-        )
-    )
+    """With every provider that settings configure; a policy of kind sending says who is asked."""
     inbox = Inbox(settings.inbox)
     key = settings.signing_key_path.read_text().strip().encode()
+    providers = configured_providers(settings)
+    # Only the local inbox can be asked what it has really taken.
+    evidence: dict[str, Evidence] = {ProviderName.LOCAL_SMS: inbox}
+    if not settings.smtp_host:
+        evidence[ProviderName.SMTP] = inbox
     return MessageActivities(
         sessions=sessions,
         client=client,
-        providers={Channel.EMAIL: smtp, Channel.SMS: LocalSms(settings.inbox)},
+        providers={provider.name: provider for provider in providers},
         renderer=Renderer(settings.company),
         links=Links(settings.links_base, key, settings.mail_domain),
-        # Only the local inbox can be asked what it has really taken.
-        evidence={Channel.EMAIL: inbox, Channel.SMS: inbox} if local else {Channel.SMS: inbox},
+        evidence=evidence,
     )
+
+
+def configured_providers(settings: Settings) -> list[Provider]:
+    """SMTP and the local inbox always; the others where settings have their keys."""
+    providers: list[Provider] = [
+        SmtpProvider(
+            SmtpAccount(
+                host=settings.smtp_host or "127.0.0.1",
+                port=settings.smtp_port,
+                mail_from=settings.mail_from,
+                username=settings.smtp_username,
+                password=_secret(settings.smtp_password),
+                starttls=settings.smtp_starttls,
+            )
+        ),
+        LocalSms(settings.inbox),
+    ]
+    if resend_key := _secret(settings.resend_api_key):
+        providers.append(ResendProvider(settings.resend_url, resend_key, settings.mail_from))
+    if settings.twilio_account_sid:
+        # Twilio refuses a message whose reports it can't deliver: none without a public address.
+        reports = f"{settings.links_base}/api/v1/provider-events/twilio"
+        providers.append(
+            TwilioProvider(
+                settings.twilio_url,
+                settings.twilio_account_sid,
+                _secret(settings.twilio_auth_token),
+                settings.twilio_from,
+                reports if settings.public_url else "",
+            )
+        )
+    return providers
+
+
+def _secret(value: SecretStr | None) -> str:
+    return value.get_secret_value() if value else ""
 
 
 async def run(settings: Settings) -> None:

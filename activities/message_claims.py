@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from activities.message_queue import Facts, Reader
@@ -23,6 +23,7 @@ from domain.contacts import (
     may_send,
 )
 from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.sending import Stream
 from messaging.links import Links
 from messaging.provider import OutgoingMessage
 from messaging.render import NotRendered, Rendered, Renderer
@@ -77,6 +78,7 @@ class Claim:
 
     id: UUID
     token: str
+    provider: str
     channel: Channel
     message_class: MessageClass
     attempts: int
@@ -84,6 +86,19 @@ class Claim:
     clock: Clock
     outgoing: OutgoingMessage
     claimed_at: float  # monotonic
+    is_repeat: bool = False  # of a request whose outcome is unknown
+
+    @property
+    def selling(self) -> bool:
+        return self.message_class is MessageClass.MARKETING
+
+
+class Via(NamedTuple):
+    """Who is asked to send a message, and as whom it is sent."""
+
+    provider: str
+    stream: Stream
+    detour: str = ""  # why not the provider that the policy names first
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class Decided:
     """The row to be written about a due message, and the claim if it is to be sent."""
 
     row: dict[str, Any]
-    state: MessageState
+    state: MessageState | None  # None: nothing has become of it yet
     claim: Claim | None = None
 
 
@@ -104,20 +119,43 @@ class ClaimWriter:
     wordings: Wordings
     staff: RenderProcess
 
-    async def decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    async def decide(self, due: Any, facts: Facts, token: str, via: Via) -> Decided:
         """One message: suppressed, cancelled, held, or rendered and claimed under `token`.
 
         Whatever is wrong with one message holds up no other.
         """
         try:
-            return await self._decide(due, facts, token)
+            return await self._decide(due, facts, token, via)
         except NotRendered as problem:
             return self._unfit(due, f"not rendered: {problem}")
         except Exception as problem:
             log.exception("message %s could not be decided about", due.id)
             return self._unfit(due, f"not decided: {type(problem).__name__}")
 
-    async def _decide(self, due: Any, facts: Facts, token: str) -> Decided:
+    def decide_again(
+        self, row: Any, facts: Facts, token: str, via: Via
+    ) -> tuple[Decision, Decided | None]:
+        """A message whose outcome is unknown: the very same request, if it still may go.
+
+        It was counted for its customer's limit when it was first sent.
+        """
+        reader = facts.readers[row.customer_id] if row.customer_id is not None else _STAFF
+        try:
+            decision = _decision(row, facts, reader, row.channel, row.address, None, limited=False)
+        except Exception as problem:  # as above: it holds up no other
+            log.exception("message %s could not be decided about", row.id)
+            why = f"not decided: {type(problem).__name__}"
+            return Decision(outcome=Outcome.HOLD, decided_by="fault", because=why), None
+        if decision.outcome is not Outcome.SEND:
+            return decision, None
+        words = Rendered(row.locale, row.subject, row.text, row.html)
+        outgoing = self._outgoing(row, reader, row.address, words, via.stream)
+        decided = self._claimed(
+            row, decision, reader, outgoing, token, via, row.locale, is_repeat=True
+        )
+        return decision, decided
+
+    async def _decide(self, due: Any, facts: Facts, token: str, via: Via) -> Decided:
         reader = facts.readers[due.customer_id] if due.customer_id is not None else _STAFF
         channel, chosen_because = self._channel(due, facts, reader)
         address, locale = self._address(due, facts, channel)
@@ -132,36 +170,65 @@ class ClaimWriter:
             return _unsent(due, decision, MessageState.CANCELLED)
         if decision.outcome is Outcome.HOLD:
             return self._held(due, decision, reader.clock)
+        if channel is not due.channel:
+            return self._moved(due, decision, channel)
         if wording is None:
             raise NotRendered(f"{due.template}: version {due.template_version} is gone")
-        outgoing = await self._write(due, facts, reader, channel, address, locale, wording)
+        rendered = await self._render(due, facts, reader, address, locale, wording)
+        outgoing = self._outgoing(due, reader, address, rendered, via.stream)
+        if due.customer_id is not None:
+            reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
+        return self._claimed(
+            due, decision, reader, outgoing, token, via, locale, version=wording.version
+        )
+
+    def _claimed(
+        self,
+        due: Any,
+        decision: Decision,
+        reader: Reader,
+        outgoing: OutgoingMessage,
+        token: str,
+        via: Via,
+        locale: str,
+        *,
+        version: str | None = None,
+        is_repeat: bool = False,
+    ) -> Decided:
+        if via.detour:
+            detour = Rule(name="provider", passed=True, because=via.detour)
+            decision = decision.model_copy(update={"rules": (*decision.rules, detour)})
         row = {
             **_row(due, decision, MessageState.SENDING),
             "token": token,
-            "channel": channel,
+            "provider": via.provider,
             "attempts": due.attempts + 1,
-            "address": address,
+            "address": outgoing.address,
             "locale": locale,
-            "template_version": wording.version,
+            "template_version": version,
             "message_id": outgoing.message_id,
             "subject": outgoing.subject,
             "text": outgoing.text,
             "html": outgoing.html,
         }
-        if due.customer_id is not None:
-            reader.sent.setdefault(f"{channel}/{due.purpose}", []).append(_now(reader))
         claim = Claim(
             id=due.id,
             token=token,
-            channel=channel,
+            provider=via.provider,
+            channel=due.channel,
             message_class=due.message_class,
             attempts=due.attempts + 1,
             due_since=due.due_since,
             clock=reader.clock,
             outgoing=outgoing,
             claimed_at=time.monotonic(),
+            is_repeat=is_repeat,
         )
         return Decided(row, MessageState.SENDING, claim)
+
+    def _moved(self, due: Any, decision: Decision, channel: Channel) -> Decided:
+        """It goes by another channel, so by another provider: its turn comes there."""
+        return Decided({**_row(due, decision, MessageState.QUEUED), "channel": channel}, None)
 
     def _held(self, due: Any, decision: Decision, clock: Clock) -> Decided:
         """Looked at again when it may go, where that is known."""
@@ -208,60 +275,43 @@ class ClaimWriter:
             return due.context.get("to") or None, due.context.get("locale")
         return facts.addresses.get((due.customer_id, channel), (None, None))
 
-    async def _write(
+    async def _render(
         self,
         due: Any,
         facts: Facts,
         reader: Reader,
-        channel: Channel,
         address: str,
         locale: str,
         wording: Wording,
-    ) -> OutgoingMessage:
+    ) -> Rendered:
         context = {**due.context, "name": reader.name, "reference": reader.reference}
         if due.text_id is not None:
             context["text"] = facts.texts.get(due.text_id, "")
         if due.context.get("survey_id"):
             context["survey_url"] = self.links.survey(due.context["survey_id"])
-        unsubscribe = ""
-        if due.message_class is MessageClass.MARKETING and due.customer_id is not None:
-            unsubscribe = self.links.unsubscribe(due.customer_id, channel, due.purpose)
-        context["unsubscribe_url"] = unsubscribe or context.get("unsubscribe_url", "")
+        unsubscribe = self._unsubscribe_url(due) or context.get("unsubscribe_url", "")
+        context["unsubscribe_url"] = unsubscribe
         refusable = due.message_class in (MessageClass.MARKETING, MessageClass.SERVICE)
         if refusable and due.customer_id is not None:
-            context["preferences_url"] = self.links.preferences(due.customer_id, channel)
+            context["preferences_url"] = self.links.preferences(due.customer_id, due.channel)
         if due.context.get("confirms"):
             until = datetime.fromisoformat(due.context["confirm_until"])
-            context["confirm_url"] = self.links.confirm(due.customer_id, channel, until, address)
-        rendered = await self._render(due, wording, channel, locale, context, reader.zone)
-        message_id: UUID = due.id
-        html = rendered.html
-        if html is not None and facts.policy.track and _may_track(reader, channel):
-            html = tracked(html, message_id, self.links)
-        return OutgoingMessage(
-            effect=str(message_id),
-            message_id=self.links.message_id(due.key),
-            address=address,
-            name=reader.name,
-            subject=f"[Test] {rendered.subject}" if "test" in context else rendered.subject,
-            text=rendered.text,
-            html=html,
-            unsubscribe_url=unsubscribe,
-            still_ours=lambda: self.still_ours(message_id),
-        )
+            context["confirm_url"] = self.links.confirm(
+                due.customer_id, due.channel, until, address
+            )
+        rendered = await self._put_in_words(due, wording, locale, context, reader.zone)
+        if "test" in context:
+            rendered = rendered._replace(subject=f"[Test] {rendered.subject}")
+        if rendered.html is None or not facts.policy.track or not _may_track(reader, due.channel):
+            return rendered
+        return rendered._replace(html=tracked(rendered.html, due.id, self.links))
 
-    async def _render(
-        self,
-        due: Any,
-        wording: Wording,
-        channel: Channel,
-        locale: str,
-        context: Mapping[str, str],
-        zone: str,
+    async def _put_in_words(
+        self, due: Any, wording: Wording, locale: str, context: Mapping[str, str], zone: str
     ) -> Rendered:
         """The files are ours and rendered here; what staff wrote, where it can be killed."""
         if wording.sources is None:
-            return self.renderer.render(due.template, channel, locale, context, zone=zone)
+            return self.renderer.render(due.template, due.channel, locale, context, zone=zone)
         return await self.staff.render(
             RenderJob(
                 company=self.renderer.company,
@@ -269,11 +319,35 @@ class ClaimWriter:
                 sources=wording.sources,
                 wording=wording.locale,
                 locale=locale,
-                channel=channel,
+                channel=due.channel,
                 context=context,
                 claims={name: claim.wording for name, claim in wording.claims.items() if claim},
                 zone=zone,
             )
+        )
+
+    def _unsubscribe_url(self, due: Any) -> str:
+        if due.message_class is not MessageClass.MARKETING or due.customer_id is None:
+            return ""
+        return self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
+
+    def _outgoing(
+        self, due: Any, reader: Reader, address: str, rendered: Rendered, stream: Stream
+    ) -> OutgoingMessage:
+        message_id: UUID = due.id
+        return OutgoingMessage(
+            effect=str(message_id),
+            message_id=self.links.message_id(due.key),
+            address=address,
+            name=reader.name,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            unsubscribe_url=self._unsubscribe_url(due),
+            sender=stream.sender,
+            reply_to=stream.reply_to,
+            urgent=due.message_class is not MessageClass.MARKETING,
+            still_ours=lambda: self.still_ours(message_id),
         )
 
     def _unfit(self, due: Any, why: str) -> Decided:
@@ -301,6 +375,8 @@ def _decision(
     channel: Channel,
     address: str | None,
     wording: Wording | None,
+    *,
+    limited: bool = True,
 ) -> Decision:
     reason = facts.suppression(channel, address, due.purpose) if address else None
     of_customer = due.customer_id is not None
@@ -317,16 +393,16 @@ def _decision(
             suppressed_because=reason,
             open_recovery_cases=reader.open_recovery_cases,
             quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,
-            cap=policy.cap(channel, due.purpose) if of_customer else None,
+            cap=policy.cap(channel, due.purpose) if of_customer and limited else None,
             sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            marketing_paused_until=reader.marketing_paused_until,
+            confirms=due.context.get("confirms"),
             claims={
                 name: claim.expires_on if claim else None
                 for name, claim in (wording.claims if wording else {}).items()
             },
-            marketing_paused_until=reader.marketing_paused_until,
-            confirms=due.context.get("confirms"),
         )
     )
 
@@ -341,8 +417,11 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "channel", "address", "locale", "message_id", "answer")
-    unwritten = ("template_version", "subject", "text", "html")
+    nothing = ("not_before", "token", "provider", "channel")
+    unwritten = (
+        *("address", "locale", "template_version", "message_id"),
+        *("subject", "text", "html", "answer"),
+    )
     return {
         "id": str(due.id),
         "state": state,

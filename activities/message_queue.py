@@ -8,7 +8,7 @@ that nobody holds it and its outcome is unknown.
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -31,46 +31,57 @@ from database.queries.policies import current_policy
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
+from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
-_FIRST = (
-    MessageClass.TRANSACTIONAL,
-    MessageClass.SERVICE,
-    MessageClass.STAFF,
-    MessageClass.MARKETING,
-)
-
-# States are written out in the statements: only so can the planner use the partial indexes.
 _IS_DUE = sa.and_(
+    # States are written out in the statements: only so can the planner use the partial indexes.
     sa.text("messages.state IN ('queued','held')"),
     _messages.c.not_before <= sa.func.now(),
-    sa.cast(_messages.c.channel, sa.Text) == sa.any_(sa.bindparam("channels")),
 )
-_BY_URGENCY = (
-    sa.case(
-        {kind.value: rank for rank, kind in enumerate(_FIRST)}, value=_messages.c.message_class
-    ),
-    _messages.c.not_before,
-)
-# Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
-_NEXT = sa.select(_messages.c.id).where(_IS_DUE).order_by(*_BY_URGENCY).limit(sa.bindparam("most"))
-_DUE = (
-    sa.select(
-        *(
-            getattr(_messages.c, name)
-            for name in (
-                *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
-                *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
-                *("asked_channel", "channel_fixed", "template_version"),
-            )
-        )
+# The next few of each series in each lane, wherever 20,000 others wait: the lanes that hold any are
+# found by leaps through ix_messages_lanes, and each is read from its beginning.
+_WAITING = sa.text("""
+    WITH RECURSIVE found AS (
+        (SELECT message_class, channel, template FROM messages
+         WHERE state IN ('queued','held')
+         ORDER BY message_class, channel, template LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM found CROSS JOIN LATERAL (
+            SELECT message_class, channel, template FROM messages AS m
+            WHERE state IN ('queued','held') AND (m.message_class, m.channel, m.template)
+                > (found.message_class, found.channel, found.template)
+            ORDER BY message_class, channel, template LIMIT 1
+        ) AS next
     )
-    .where(_messages.c.id == sa.any_(sa.func.array(_NEXT.scalar_subquery())), _IS_DUE)
-    .order_by(*_BY_URGENCY)
+    SELECT found.message_class, found.channel, found.template, due.*
+    FROM found
+    JOIN json_to_recordset(:lanes) AS lane (message_class text, channel text, most int)
+        ON (lane.message_class, lane.channel) = (found.message_class, found.channel)
+    CROSS JOIN LATERAL (
+        SELECT id, not_before, attempts FROM messages AS m
+        WHERE state IN ('queued','held') AND not_before <= now()
+            AND (m.message_class, m.channel, m.template)
+                = (found.message_class, found.channel, found.template)
+        ORDER BY not_before LIMIT lane.most
+    ) AS due
+""").bindparams(sa.bindparam("lanes", type_=sa.JSON))
+_TO_DECIDE = [
+    getattr(_messages.c, name)
+    for name in (
+        *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
+        *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
+        *("asked_channel", "channel_fixed", "template_version"),
+    )
+]
+# Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
+_DUE = (
+    sa.select(*_TO_DECIDE)
+    .where(_messages.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _IS_DUE)
     .with_for_update(skip_locked=True)
 )
 
@@ -98,6 +109,7 @@ _decided = _given(
     delay=sa.Float,
     not_before=sa.DateTime(timezone=True),
     token=sa.Text,
+    provider=sa.Text,
     channel=sa.Text,  # of what is sent
     attempts=sa.Integer,
     address=sa.Text,
@@ -127,6 +139,7 @@ _DECIDE = (
         ),
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
+        provider=sa.func.coalesce(_decided.c.provider, _messages.c.provider),
         attempts=_decided.c.attempts,
         address=_decided.c.address,
         locale=_decided.c.locale,
@@ -175,6 +188,12 @@ _SETTLE = (
         provider_answer=sa.case(
             (sa.text("messages.state IN ('failed','bounced','complained')"), _answer),
             else_=_settled.c.answer,
+        ),
+        unknown_since=sa.case(
+            (
+                _settled.c.state.in_([MessageState.SENDING.value, MessageState.UNKNOWN.value]),
+                sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at),
+            )
         ),
         attempts=_messages.c.attempts - _settled.c.uncounted,
         possible_duplicate=_messages.c.possible_duplicate | _settled.c.possible_duplicate,
@@ -263,12 +282,34 @@ async def end_with_us(session: AsyncSession, lease: timedelta) -> None:
     await session.execute(_END_WITH_US, {"limit": limit})
 
 
-async def lock_due(
-    session: AsyncSession, channels: Collection[Channel], most: int
-) -> Sequence[Any]:
-    """The next messages, the urgent classes first; those another dispatcher looks at are left."""
-    found = await session.execute(_DUE, {"channels": [str(c) for c in channels], "most": most})
-    return found.all()
+class Lane(NamedTuple):
+    """Messages of one class on one channel, and how many of each series are asked for."""
+
+    message_class: MessageClass
+    channel: Channel
+    most: int
+
+
+async def find_waiting(session: AsyncSession, lanes: Collection[Lane]) -> list[Waiting]:
+    """The next messages of each series in the lanes, the oldest of each; nothing is locked."""
+    found = await session.execute(_WAITING, {"lanes": [lane._asdict() for lane in lanes]})
+    return [
+        Waiting(
+            id=row.id,
+            message_class=MessageClass(row.message_class),
+            channel=Channel(row.channel),
+            series=row.template,
+            due_at=row.not_before,
+            tried=row.attempts > 0,
+        )
+        for row in found
+    ]
+
+
+async def lock_due(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, Any]:
+    """Those that are still due; what another dispatcher looks at is left to it."""
+    found = await session.execute(_DUE, {"ids": list(ids)})
+    return {row.id: row for row in found}
 
 
 async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
@@ -352,14 +393,24 @@ async def renew_claims(session: AsyncSession, claims: Mapping[UUID, str]) -> set
 
 
 async def release_claims(session: AsyncSession, tokens: Collection[str]) -> None:
-    """Claims we can't know to have been committed: nothing was sent under them."""
+    """Claims we can't know to have been committed: nothing was sent under them.
+
+    What was unknown before such a claim still is.
+    """
     await session.execute(
         sa.update(_messages)
         .where(
             sa.text("messages.state = 'sending'"),
             _messages.c.claimed_by == _any_of(list(tokens), sa.Text),
         )
-        .values(state=MessageState.QUEUED, claimed_by=None, attempts=_messages.c.attempts - 1)
+        .values(
+            state=sa.case(
+                (_messages.c.unknown_since.is_(None), MessageState.QUEUED.value),
+                else_=MessageState.SENDING.value,
+            ),
+            claimed_by=None,
+            attempts=_messages.c.attempts - 1,
+        )
     )
 
 
@@ -380,53 +431,60 @@ async def disown_expired(
     found = await session.execute(
         sa.update(_messages)
         .where(_messages.c.id.in_(expired))
-        .values(claimed_by=None, not_before=sa.func.now() + grace)
+        .values(
+            claimed_by=None,
+            not_before=sa.func.now() + grace,
+            unknown_since=sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at),
+        )
         .returning(_messages.c.id)
     )
     return len(found.all())
 
 
-async def lock_disowned(
-    session: AsyncSession, channels: Collection[Channel], most: int
-) -> Sequence[Any]:
-    """Messages that nobody holds and whose outcome is due to be found out."""
+_IS_DISOWNED = sa.and_(
+    sa.text("messages.state = 'sending'"),
+    _messages.c.claimed_by.is_(None),
+    _messages.c.not_before <= sa.func.now(),
+)
+
+
+async def read_doubted(session: AsyncSession) -> set[str | None]:
+    """The providers whose outcomes are due to be found out."""
+    found = await session.execute(sa.select(_messages.c.provider).where(_IS_DISOWNED).distinct())
+    return set(found.scalars())
+
+
+async def lock_disowned(session: AsyncSession, provider: str | None, most: int) -> Sequence[Any]:
+    """Messages that nobody holds, of whose fate at this provider nothing is known."""
     found = await session.execute(
         sa.select(
-            _messages.c.id,
-            _messages.c.message_id,
-            _messages.c.message_class,
-            _messages.c.channel,
-            _messages.c.claimed_at,
+            *_TO_DECIDE,
+            *(
+                getattr(_messages.c, name)
+                for name in (
+                    *("message_id", "provider", "address", "locale"),
+                    *("subject", "text", "html"),
+                )
+            ),
+            sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at).label("since"),
             sa.func.now().label("now"),
             *CLOCK_COLUMNS,
         )
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(
-            sa.text("messages.state = 'sending'"),
-            _messages.c.claimed_by.is_(None),
-            _messages.c.not_before <= sa.func.now(),
-            sa.cast(_messages.c.channel, sa.Text) == _any_of([str(c) for c in channels], sa.Text),
-        )
-        .order_by(_messages.c.not_before)
+        .where(_IS_DISOWNED, _messages.c.provider.is_not_distinct_from(provider))
+        .order_by(_messages.c.message_class == MessageClass.MARKETING, _messages.c.not_before)
         .limit(most)
         .with_for_update(skip_locked=True, of=_messages)
     )
     return found.all()
 
 
-async def postpone_disowned(
-    session: AsyncSession, channels: Collection[Channel], by: timedelta
-) -> None:
+async def postpone_disowned(session: AsyncSession, provider: str, by: timedelta) -> None:
     """Nothing can be found out about them now."""
     await session.execute(
         sa.update(_messages)
-        .where(
-            sa.text("messages.state = 'sending'"),
-            _messages.c.claimed_by.is_(None),
-            _messages.c.not_before <= sa.func.now(),
-            sa.cast(_messages.c.channel, sa.Text) == _any_of([str(c) for c in channels], sa.Text),
-        )
+        .where(_IS_DISOWNED, _messages.c.provider == provider)
         .values(not_before=sa.func.now() + by)
     )
 

@@ -2,28 +2,35 @@
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
+from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.message_claims import Claim, ClaimWriter, DispatchRules
+from activities.lines import Line
+from activities.message_claims import Claim, ClaimWriter, Decided, DispatchRules
+from activities.message_fates import Fates
 from activities.message_queue import (
+    Lane,
     Settlement,
     disown_expired,
     end_with_us,
+    find_waiting,
     lock_disowned,
     lock_due,
     note_told,
     postpone_disowned,
+    read_doubted,
     read_facts,
     read_untold,
     release_claims,
@@ -31,13 +38,16 @@ from activities.message_queue import (
     settle,
     write_decisions,
 )
+from activities.message_routes import Routes
 from activities.message_wordings import Wordings
+from activities.steps import current_policy
 from database.base import Sessions
-from database.customers import clock_in
+from domain.fairness import Room, Turns, Way, share_out
 from domain.messages import Channel, DispatchCounts, DispatchRound, MessageClass, MessageState
+from domain.policies import PolicyKind, SendingPolicy
 from domain.processes import MessageSettled
 from messaging.links import Links
-from messaging.provider import Answer, Evidence, Outcome, Provider
+from messaging.provider import Answer, Evidence, Provider
 from messaging.render import Renderer
 from messaging.render_process import RenderProcess
 
@@ -45,24 +55,31 @@ from messaging.render_process import RenderProcess
 _DATABASE_AWAY = (OperationalError, InterfaceError, InternalError)
 _AWAY_LIMIT = 30.0  # seconds without PostgreSQL after which Temporal shows the failure
 _BEAT = 1.0
+_SLOW = 1.0  # seconds for an answer
+_LONGEST_OVERTIME = 300.0  # seconds; the activity's own limit is in workflows/options.py
 _LAST_ANSWERS = 5.0  # seconds that a cancelled round waits for answers under way
 _TELL_EVERY = 5.0
 _TELL_LIMIT = timedelta(seconds=3)
 _BATCH_OF_UNKNOWN = 200
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class MessageActivities:
-    """`evidence` is given for a channel whose provider can be asked what it has really taken."""
+    """Providers by their name; `evidence` for those that can be asked what they have really taken.
+
+    `lines` outlast a round: rates and troubles are those of the accounts.
+    """
 
     sessions: Sessions
     client: Client
-    providers: Mapping[Channel, Provider]
+    providers: Mapping[str, Provider]
     renderer: Renderer
     links: Links
-    evidence: Mapping[Channel, Evidence] = field(default_factory=dict)
+    evidence: Mapping[str, Evidence] = field(default_factory=dict)
     rules: DispatchRules = field(default_factory=DispatchRules)
     staff: RenderProcess = field(default_factory=RenderProcess)  # renders what staff wrote
+    lines: dict[str, Line] = field(default_factory=dict)
 
     @activity.defn
     async def deliver_queued(self, request: DispatchRound) -> DispatchCounts:
@@ -72,25 +89,6 @@ class MessageActivities:
         out by the next one. One runs at a time; a second would harm nothing.
         """
         return await _Round(self).run(request.lasts)
-
-
-@dataclass
-class _Line:
-    """The way to one provider, and since when nobody gets through."""
-
-    paused_until: float = 0.0
-    pause: float = 0.0
-    doubtful: bool = False  # one message goes ahead before the others
-
-    def nobody_gets_through(self, longest: timedelta) -> None:
-        if time.monotonic() < self.paused_until:
-            return  # another message has said so already
-        self.doubtful = True
-        self.pause = min(self.pause * 2 or 0.5, longest.total_seconds())
-        self.paused_until = time.monotonic() + self.pause
-
-    def somebody_gets_through(self) -> None:
-        self.doubtful, self.pause, self.paused_until = False, 0.0, 0.0
 
 
 class _Round:
@@ -105,7 +103,10 @@ class _Round:
         self._unsure: list[str] = []  # tokens of claims whose commit we did not see
         self._under_way: dict[asyncio.Task[Answer], Claim] = {}
         self._answered: list[Settlement] = []
-        self._lines = {channel: _Line() for channel in parts.providers}
+        self._lines = {name: parts.lines.setdefault(name, Line()) for name in parts.providers}
+        self._routes = Routes(parts.providers)
+        self._turns = Turns()
+        self._fates = Fates(parts.rules)
         self._counts = DispatchCounts()
         self._wordings = Wordings()
         self._writer = ClaimWriter(
@@ -122,7 +123,7 @@ class _Round:
         poll = self._rules.fastest_poll
         away_since: float | None = None
         try:
-            while time.monotonic() < over and not activity.is_worker_shutdown():
+            while not await self._is_over(over) and not activity.is_worker_shutdown():
                 if beating.done():
                     beating.result()  # raises what ended it
                 try:
@@ -147,15 +148,22 @@ class _Round:
             beating.cancel()
         return self._counts
 
+    async def _is_over(self, over: float) -> bool:
+        """Not while an answer is slow to come: others would wait for it before the next round."""
+        if time.monotonic() < over:
+            return False
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_SLOW)
+        answered = all(task.done() for task in self._under_way)
+        return answered or time.monotonic() > over + _LONGEST_OVERTIME
+
     async def _turn(self) -> bool:
         """Once around; whether there was something to do."""
         now = time.monotonic()
         if now >= self._recover_at:
             await self._recover()
             self._recover_at = now + self._beat_every
-        claimed = 0
-        if len(self._under_way) < self._rules.batch:
-            claimed = await self._claim_due()
+        claimed = await self._claim_due()
         if self._under_way:
             # Long enough to settle many in one transaction, short enough for a slow one not to
             # hold up the others.
@@ -167,14 +175,28 @@ class _Round:
         return bool(claimed or self._under_way)
 
     async def _claim_due(self) -> int:
+        """Decide about the next messages of all lanes whose providers have room; how many."""
         now = time.monotonic()
-        open_lines = [channel for channel, line in self._lines.items() if now >= line.paused_until]
-        sure = [channel for channel in open_lines if not self._lines[channel].doubtful]
-        claimed = await self._claim(sure, self._rules.batch) if sure else 0
-        for channel in open_lines:
-            if channel not in sure and not self._is_probing(channel):
-                claimed += await self._claim([channel], 1)
-        return claimed
+        rooms = {name: self._room(name, now) for name in self._lines}
+        ways = self._routes.ways(self._lines, now)
+        lanes = []
+        for (message_class, channel), way in ways.items():
+            selling = message_class is MessageClass.MARKETING
+            open_to = [rooms[name] for name in way.providers()]
+            most = sum(room.selling if selling else room.all for room in open_to)
+            if most:
+                lanes.append(Lane(message_class, channel, most))
+        return await self._claim(lanes, ways, rooms) if lanes else 0
+
+    def _room(self, name: str, now: float) -> Room:
+        """How many more messages the provider may be handed."""
+        account = self._routes.policy.account(name)
+        today = datetime.now(UTC).date()
+        line = self._lines[name]
+        line.set_rates(now, account.per_second, account.selling_per_second(today))
+        ours = [claim.selling for claim in self._under_way.values() if claim.provider == name]
+        selling = sum(ours)
+        return line.room(now, len(ours) - selling, selling, self._rules.batch)
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncGenerator[AsyncSession]:
@@ -182,37 +204,51 @@ class _Round:
             await end_with_us(session, self._rules.lease)
             yield session
 
-    def _is_probing(self, channel: Channel) -> bool:
-        return any(claim.channel is channel for claim in self._under_way.values())
+    @contextlib.asynccontextmanager
+    async def _claiming(self) -> AsyncGenerator[tuple[AsyncSession, str]]:
+        """A transaction whose claims carry the token; they are released should it end in doubt."""
+        self._claims += 1
+        token = f"{self._token}/{self._claims}"
+        self._unsure.append(token)
+        async with self._transaction() as session:
+            yield session, token
+        self._unsure.remove(token)
 
-    async def _claim(self, channels: Collection[Channel], most: int) -> int:
+    async def _claim(
+        self,
+        lanes: Collection[Lane],
+        ways: Mapping[tuple[MessageClass, Channel], Way],
+        rooms: Mapping[str, Room],
+    ) -> int:
         """Decide about the next messages and send those that may go; how many were due.
 
         The claims are committed before the first socket opens.
         """
-        self._claims += 1
-        token = f"{self._token}/{self._claims}"
         decided = []
-        self._unsure.append(token)
-        async with self._transaction() as session:
-            due = await lock_due(session, channels, most)
+        async with self._claiming() as (session, token):
+            going = share_out(await find_waiting(session, lanes), ways, rooms, self._turns)
+            due = await lock_due(session, [one.id for one, _ in going]) if going else {}
             if due:
-                facts = await read_facts(session, due)
-                await self._wordings.refresh(session, due)
-                for row in due:
-                    decided.append(await self._writer.decide(row, facts, token))
+                facts = await read_facts(session, list(due.values()))
+                await self._wordings.refresh(session, due.values())
+                for one, provider in going:
+                    if one.id not in due:
+                        continue  # another dispatcher was faster
+                    via = self._routes.via(one.message_class, one.channel, provider)
+                    decided.append(await self._writer.decide(due[one.id], facts, token, via))
                     await asyncio.sleep(0)  # the worker's other tasks go on meanwhile
-                await write_decisions(session, [one.row for one in decided])
-        self._unsure.remove(token)
-        for one in decided:
-            self._count(one.state)
-            if one.claim is not None:
-                self._send(one.claim)
+                await write_decisions(session, [each.row for each in decided])
+        for each in decided:
+            if each.state is not None:
+                self._count(each.state)
+            if each.claim is not None:
+                self._send(each.claim)
         return len(due)
 
     def _send(self, claim: Claim) -> None:
         self._held_since[claim.id] = claim.claimed_at
-        provider = self._parts.providers[claim.channel]
+        self._lines[claim.provider].take()
+        provider = self._parts.providers[claim.provider]
         self._under_way[asyncio.create_task(provider.send(claim.outgoing))] = claim
 
     def _still_ours(self, message: UUID) -> bool:
@@ -235,28 +271,13 @@ class _Round:
             self._count(state)
 
     def _settlement(self, claim: Claim, answer: Answer) -> Settlement:
-        line = self._lines[claim.channel]
+        line = self._lines[claim.provider]
         if answer.nobody:
-            line.nobody_gets_through(self._rules.longest_pause)
+            pause = self._rules.longest_pause
+            line.nobody_gets_through(time.monotonic(), pause, answer.retry_after)
         else:
             line.somebody_gets_through()
-        written = _Written(claim, self._parts.providers[claim.channel].name, answer.said)
-        match answer.outcome:
-            case Outcome.ACCEPTED:
-                return written.accepted(datetime.now(UTC))
-            case Outcome.PERMANENT:
-                return written.failed(answer.bad_address)
-            case Outcome.UNKNOWN:
-                return written.unknown(self._rules.grace)
-            case Outcome.TRANSIENT:
-                if self._rules.gives_up(claim.due_since):
-                    return written.failed(bad_address=False)
-                if answer.nobody:
-                    return written.again(line.pause, uncounted=1)
-                delay = self._rules.retry_delay(claim.attempts)
-                if answer.retry_after is not None:
-                    delay = answer.retry_after.total_seconds()
-                return written.again(delay)
+        return self._fates.after_answer(claim, answer, line)
 
     async def _beat(self) -> None:
         """Tell Temporal and PostgreSQL that we live."""
@@ -281,91 +302,75 @@ class _Round:
             if self._unsure:
                 await release_claims(session, self._unsure)
             await disown_expired(session, self._rules.lease, self._rules.grace, ours)
-            waiting = await lock_disowned(session, list(self._parts.providers), 1)
+            doubted = await read_doubted(session)
+            await self._read_policy(session)
         self._unsure = []
-        for channel in self._parts.providers if waiting else ():
-            evidence = self._parts.evidence.get(channel)
-            if evidence is None:
-                await self._settle_unknown(channel, {}, complete=False)
+        for name in doubted:
+            if name is not None and name in self._parts.evidence and name in self._parts.providers:
+                await self._settle_by_evidence(name, self._parts.evidence[name])
             else:
-                await self._settle_by_evidence(channel, evidence)
+                await self._ask_again(name)
 
-    async def _settle_by_evidence(self, channel: Channel, evidence: Evidence) -> None:
+    async def _read_policy(self, session: AsyncSession) -> None:
+        try:
+            policy = await current_policy(session, PolicyKind.SENDING)
+        except ValidationError:  # of a later version of the product: what was in force goes on
+            log.exception("the policy of kind sending can't be read")
+        else:
+            self._routes.policy = cast(SendingPolicy, policy)
+
+    async def _settle_by_evidence(self, name: str, evidence: Evidence) -> None:
         """Only a provider that answers now can have no mail of ours still under way."""
         async with self._transaction() as session:
-            rows = await lock_disowned(session, [channel], _BATCH_OF_UNKNOWN)
+            rows = await lock_disowned(session, name, _BATCH_OF_UNKNOWN)
         if not rows:
             return
         try:
-            if not await self._parts.providers[channel].reachable():
+            if not await self._parts.providers[name].reachable():
                 raise ConnectionError("the provider does not answer")
             found = await evidence.by_message_id([row.message_id for row in rows])
         except OSError:
             async with self._transaction() as session:
-                await postpone_disowned(session, [channel], self._rules.grace)
+                await postpone_disowned(session, name, self._rules.grace)
             return
         asked = {row.id for row in rows}
-        await self._settle_unknown(channel, found, complete=True, only=asked)
-
-    async def _settle_unknown(
-        self,
-        channel: Channel,
-        found: Mapping[str, datetime],
-        *,
-        complete: bool,
-        only: Collection[UUID] | None = None,
-    ) -> None:
-        """`complete`: what was not found was not taken. Else the class of the message decides."""
         async with self._transaction() as session:
-            rows = await lock_disowned(session, [channel], _BATCH_OF_UNKNOWN)
-            settlements = [
-                self._fate(row, found.get(row.message_id), complete)
-                for row in rows
-                if only is None or row.id in only
-            ]
-            states = await settle(session, settlements) if settlements else []
+            rows = await lock_disowned(session, name, _BATCH_OF_UNKNOWN)
+            fates = [self._fates.by_evidence(row, found) for row in rows if row.id in asked]
+            states = await settle(session, fates) if fates else []
+        self._count_recovered(states)
+
+    async def _ask_again(self, name: str | None) -> None:
+        """Repeat a request under its key where the provider knows keys; else the class decides."""
+        provider = self._parts.providers.get(name or "")
+        repeat_within = provider.repeat_within if provider is not None else None
+        room = self._room(provider.name, time.monotonic()).all if provider is not None else 0
+        decided: list[Decided] = []
+        fates: list[Settlement] = []
+        async with self._claiming() as (session, token):
+            rows = await lock_disowned(session, name, _BATCH_OF_UNKNOWN)
+            facts = await read_facts(session, rows)
+            for row in rows:
+                if provider is None or self._fates.is_for_class(row, repeat_within):
+                    fates.append(self._fates.by_class(row))
+                elif len(decided) < room:
+                    via = self._routes.again(row.message_class, provider.name)
+                    decision, again = self._writer.decide_again(row, facts, token, via)
+                    if again is None:
+                        fates.append(self._fates.not_asked_again(row, decision))
+                    else:
+                        decided.append(again)
+            if decided:
+                await write_decisions(session, [one.row for one in decided])
+            states = await settle(session, fates) if fates else []
+        self._count_recovered(states)
+        for one in decided:
+            if one.claim is not None:
+                self._send(one.claim)
+
+    def _count_recovered(self, states: Sequence[MessageState]) -> None:
         for state in states:
             self._count(state, recovered=state is not MessageState.SENDING)
-
-    def _fate(self, row: Any, taken_at: datetime | None, complete: bool) -> Settlement:
-        nobody: dict[str, Any] = {"id": row.id, "token": None}
-        provider = self._parts.providers[row.channel].name
-        if taken_at is not None:
-            return Settlement(
-                **nobody,
-                state=MessageState.ACCEPTED,
-                answer="its answer was lost; found at the provider by its Message-ID",
-                provider=provider,
-                accepted_at=taken_at,
-                told_at=clock_in(row).business(taken_at),
-            )
-        if complete:
-            return Settlement(
-                **nobody,
-                state=MessageState.QUEUED,
-                answer="its answer was lost; the provider has not taken it",
-            )
-        if row.message_class is MessageClass.MARKETING:
-            return Settlement(
-                **nobody,
-                state=MessageState.UNKNOWN,
-                answer="its answer was lost; marketing is never sent again blindly",
-                provider=provider,
-            )
-        since = row.now - row.claimed_at
-        if since < self._rules.resend_after:
-            return Settlement(
-                **nobody,
-                state=MessageState.SENDING,
-                answer="its answer was lost; waiting for evidence",
-                delay=(self._rules.resend_after - since).total_seconds(),
-            )
-        return Settlement(
-            **nobody,
-            state=MessageState.QUEUED,
-            answer="its answer was lost and nothing was heard since; sent again",
-            possible_duplicate=True,
-        )
 
     async def _tell_processes(self) -> None:
         """Processes learn that a message won't arrive; one that has ended needn't."""
@@ -410,38 +415,3 @@ class _Round:
         self._counts = self._counts.plus(DispatchCounts(**gained, recovered=int(recovered)))
         if state in (MessageState.FAILED, MessageState.SUPPRESSED):
             self._tell_at = 0.0
-
-
-@dataclass(frozen=True)
-class _Written:
-    """What is written about a claim of ours, by the provider's answer."""
-
-    claim: Claim
-    provider: str
-    said: str
-
-    def accepted(self, at: datetime) -> Settlement:
-        return self._settlement(
-            MessageState.ACCEPTED, accepted_at=at, told_at=self.claim.clock.business(at)
-        )
-
-    def failed(self, bad_address: bool) -> Settlement:
-        address = (self.claim.channel, self.claim.outgoing.address) if bad_address else None
-        return self._settlement(MessageState.FAILED, suppress=address)
-
-    def again(self, delay: float, uncounted: int = 0) -> Settlement:
-        return self._settlement(MessageState.QUEUED, delay=delay, uncounted=uncounted)
-
-    def unknown(self, grace: timedelta) -> Settlement:
-        """Still `sending`, but nobody's: looked into after the grace."""
-        return self._settlement(MessageState.SENDING, delay=grace.total_seconds())
-
-    def _settlement(self, state: MessageState, **more: Any) -> Settlement:
-        return Settlement(
-            id=self.claim.id,
-            token=self.claim.token,
-            state=state,
-            answer=self.said,
-            provider=self.provider,
-            **more,
-        )

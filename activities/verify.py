@@ -86,14 +86,20 @@ UNPROCESSED = f"""
         WHERE p.workflow_id = x.workflow_id AND p.state IN ('paused','stopped'))
 """
 
-# Due and not taken, where no provider has said why; or taken and not settled.
+# Due and not taken, where no provider has said why and none of its kind goes at the rate of its
+# account (selling may do so in a warm-up); or taken and not settled.
 UNSETTLED = f"""
     SELECT x.key FROM messages x
     WHERE {_WITHIN} AND x.not_before < now() AND (
         x.state = 'sending'
-        OR (x.state = 'queued' AND x.provider_answer IS NULL AND NOT EXISTS (
-            SELECT FROM messages w WHERE w.state = 'queued' AND w.channel = x.channel
-                                     AND w.provider_answer IS NOT NULL)))
+        OR (x.state = 'queued' AND x.provider_answer IS NULL
+            AND x.channel NOT IN (
+                SELECT channel FROM messages WHERE state = 'queued' AND provider_answer IS NOT NULL)
+            AND (x.channel, x.message_class) NOT IN (
+                SELECT channel, message_class FROM messages
+                WHERE claimed_at > now() - CASE message_class WHEN 'marketing'
+                                                THEN interval '1 hour' ELSE interval '1 minute' END)
+        ))
 """
 
 CHECKS = (

@@ -102,7 +102,7 @@ async def publish_policy(
 ) -> PolicyView:
     """Publish a version. Processes that start from now on take it; running ones keep theirs.
 
-    The kind contact is read anew for each message, also for those that wait.
+    The kinds contact and sending are read anew for each message, also for those that wait.
     """
     document = _checked(kind, body.document)
     published = await session.scalar(
@@ -148,20 +148,30 @@ def _checked(kind: PolicyKind, document: dict[str, Any]) -> dict[str, Any]:
     raise Problem(Code.INVALID_REQUEST, f"{first.pointer}: {first.detail}", errors=errors)
 
 
-def _unknown_or_missing(policy: type[BaseModel], document: dict[str, Any]) -> list[FieldError]:
+def _unknown_or_missing(
+    policy: type[BaseModel], document: dict[str, Any], at: str = ""
+) -> list[FieldError]:
     known = policy.model_fields
     unknown = [
-        FieldError(pointer=f"/{name[:60]}", code="unknown_field", detail="there is no such field")
+        FieldError(
+            pointer=f"{at}/{name[:60]}", code="unknown_field", detail="there is no such field"
+        )
         for name in document
         if name not in known
     ]
     missing = [
         FieldError(
-            pointer=f"/{name}", code="missing", detail="is missing: a version is a whole document"
+            pointer=f"{at}/{name}",
+            code="missing",
+            detail="is missing: a version is a whole document",
         )
         for name in known
         if name not in document
     ]
+    for name, field in known.items():
+        part, kind = document.get(name), field.annotation
+        if isinstance(part, dict) and isinstance(kind, type) and issubclass(kind, BaseModel):
+            missing += _unknown_or_missing(kind, part, f"{at}/{name}")
     return unknown + missing
 
 
@@ -176,7 +186,7 @@ def _written_otherwise(policy: type[BaseModel], document: dict[str, Any]) -> lis
             errors += _duration(f"/{name}", value)
         elif schema[name].get("format") == "time":
             errors += _time_of_day(f"/{name}", value)
-        elif isinstance(value, dict):
+        elif isinstance(value, dict) and schema[name].get("type") == "object":
             for priority in Priority:
                 if priority not in value:
                     errors.append(

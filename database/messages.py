@@ -52,7 +52,8 @@ class Message(Base):
     html: Mapped[str | None]
     accepted_at: Mapped[datetime | None]  # machine time of the provider's yes
     told_at: Mapped[datetime | None]  # the same moment in the customer's business time
-    provider: Mapped[str | None]
+    provider: Mapped[str | None]  # who was asked, from the claim on
+    unknown_since: Mapped[datetime | None]  # machine time of the claim whose answer is missing
     provider_answer: Mapped[str | None]
     decision: Mapped[dict[str, Any] | None]
     not_after: Mapped[datetime | None]  # business time: its deadline
@@ -61,9 +62,13 @@ class Message(Base):
 
     __table_args__ = (
         sa.Index(
-            "ix_messages_due",
-            "not_before",
-            postgresql_where=sa.text("state IN ('queued','sending','held')"),
+            "ix_messages_sending", "not_before", postgresql_where=sa.text("state = 'sending'")
+        ),
+        # The next of each lane, however many wait in the others: see activities/message_queue.py.
+        sa.Index(
+            "ix_messages_lanes",
+            *("message_class", "channel", "template", "not_before"),
+            postgresql_where=sa.text("state IN ('queued','held')"),
         ),
         sa.Index("ix_messages_workflow_id", "workflow_id"),
         sa.Index(

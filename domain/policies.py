@@ -1,7 +1,7 @@
 """The policies: every duration, count and limit of the processes, versioned and published by staff.
 
-A process takes the policy in force at its start and keeps it to its end; the contact policy is read
-anew for each message. Durations are business time; ISO 8601 in JSON.
+A process takes the policy in force at its start and keeps it to its end; those of kind contact and
+sending are read anew for the messages that are due. Durations are business time; ISO 8601 in JSON.
 """
 
 import re
@@ -12,9 +12,10 @@ from typing import Annotated, Generic, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from domain.clock import REAL_TIME, Clock
-from domain.messages import Channel, Purpose
+from domain.messages import Channel, MessageClass, Purpose
 from domain.payload import Payload
 from domain.quiet_hours import ContactCap, QuietHours
+from domain.sending import Account, ProviderName, Stream
 
 
 class PolicyKind(StrEnum):
@@ -24,6 +25,7 @@ class PolicyKind(StrEnum):
     FOLLOW_UP = "follow_up"
     RETENTION = "retention"
     CONTACT = "contact"
+    SENDING = "sending"
 
 
 class Priority(StrEnum):
@@ -212,6 +214,40 @@ class ContactPolicy(_Policy):
         return ContactCap(at_most=self.at_most, within=self.within)
 
 
+class SendingPolicy(_Policy):
+    """Senders and providers by stream, and the rate of each provider account."""
+
+    transactional: Stream = Field(Stream(), description="orders: a part of the contract")
+    service: Stream = Field(Stream(), description="support and surveys, and what staff is sent")
+    marketing: Stream = Field(Stream(), description="what needs consent")
+    smtp: Account = Field(Account(), description="rate and warm-up of the mail server")
+    resend: Account = Field(Account(), description="rate and warm-up of the account at Resend")
+    local_sms: Account = Field(Account(), description="of the local inbox for text messages")
+    twilio: Account = Field(Account(), description="rate and warm-up of the account at Twilio")
+    fall_back_after: timedelta = _duration(
+        timedelta(seconds=30),
+        "a provider that lets nobody through for so long is passed over; machine time",
+    )
+
+    def stream(self, message_class: MessageClass) -> Stream:
+        match message_class:
+            case MessageClass.TRANSACTIONAL:
+                return self.transactional
+            case MessageClass.MARKETING:
+                return self.marketing
+            case _:
+                return self.service
+
+    def account(self, provider: str) -> Account:
+        accounts = {
+            ProviderName.SMTP: self.smtp,
+            ProviderName.RESEND: self.resend,
+            ProviderName.LOCAL_SMS: self.local_sms,
+            ProviderName.TWILIO: self.twilio,
+        }
+        return accounts[ProviderName(provider)]
+
+
 Policy = (
     MarketingPolicy
     | DeliveryPolicy
@@ -219,6 +255,7 @@ Policy = (
     | FollowUpPolicy
     | RetentionPolicy
     | ContactPolicy
+    | SendingPolicy
 )
 
 POLICIES: dict[PolicyKind, type[Policy]] = {
@@ -228,6 +265,7 @@ POLICIES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.FOLLOW_UP: FollowUpPolicy,
     PolicyKind.RETENTION: RetentionPolicy,
     PolicyKind.CONTACT: ContactPolicy,
+    PolicyKind.SENDING: SendingPolicy,
 }
 
 

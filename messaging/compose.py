@@ -6,6 +6,7 @@ them here, and that only where it is not plain already.
 """
 
 import binascii
+import functools
 import re
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -43,6 +44,8 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
         _checked("X-CRM-Effect", message.effect),
         _checked("Auto-Submitted", "auto-generated"),
     ]
+    if message.reply_to:
+        headers.append(_checked("Reply-To", message.reply_to))
     if message.unsubscribe_url:
         headers.append(_checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"))
         if message.unsubscribe_url.startswith("https://"):  # RFC 8058 section 3.1: one HTTPS URI
@@ -104,6 +107,7 @@ def _part(subtype: str, content: str) -> bytes:
     ).encode() + encoded
 
 
+@functools.cache  # one for each stream
 def sender_header(mail_from: str) -> tuple[str, str]:
     """(the From header, the envelope's address) of `Name <address>`.
 

@@ -17,6 +17,9 @@ class OutgoingMessage(NamedTuple):
     text: str
     html: str | None = None
     unsubscribe_url: str = ""  # of marketing: one click, RFC 8058
+    sender: str = ""  # Name <address> of its stream; empty: the account's
+    reply_to: str = ""  # address for answers; empty: the sender's
+    urgent: bool = True  # all but selling: some connections are kept for it
     still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us
 
 
@@ -48,6 +51,11 @@ class Provider(Protocol):
     """
 
     name: str
+
+    @property
+    def repeat_within(self) -> timedelta | None:
+        """For how long it knows a message by its key, so that asking again sends nothing twice."""
+        ...
 
     async def send(self, message: OutgoingMessage) -> Answer: ...
 

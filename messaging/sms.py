@@ -15,6 +15,7 @@ class LocalSms:
     """Implements messaging.provider.Provider on the inbox's file."""
 
     name = "local_sms"
+    repeat_within = None
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -5,7 +5,6 @@ connection means: before the message's text begins nothing has been taken, after
 nobody knows.
 """
 
-import asyncio
 import re
 import time
 from collections import deque
@@ -23,6 +22,7 @@ from aiosmtplib import (
 
 from messaging.compose import BadAddress, compose_email, recipient_of, sender_header
 from messaging.provider import Answer, Outcome, OutgoingMessage
+from messaging.slots import Slots
 
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 _ENHANCED = re.compile(r"\b5\.(\d{1,3})\.(\d{1,3})\b")
@@ -60,33 +60,35 @@ class SmtpProvider:
     """Implements messaging.provider.Provider."""
 
     name = "smtp"
+    repeat_within = None
 
     def __init__(self, account: SmtpAccount) -> None:
         self._account = account
-        self._from, self._envelope_from = sender_header(account.mail_from)
-        self._slots = asyncio.Semaphore(account.connections)
+        sender_header(account.mail_from)  # raises when it is none
+        self._slots = Slots(account.connections)
         self._resting: deque[tuple[float, SMTP]] = deque()  # with the moment it came to rest
 
     async def send(self, message: OutgoingMessage) -> Answer:
         try:
             recipient = recipient_of(message).addr_spec
-            mail = compose_email(self._from, message)
+            header, sender = sender_header(message.sender or self._account.mail_from)
+            mail = compose_email(header, message)
         except BadAddress as problem:
             return Answer(Outcome.PERMANENT, str(problem), bad_address=True)
         except (ValueError, LookupError, TypeError, AttributeError) as problem:
             return Answer(Outcome.PERMANENT, f"can't be written as a mail: {problem}")
         text = _LEADING_DOT.sub(b"..", mail) + b".\r\n"
-        async with self._slots:
+        async with self._slots.taken(urgent=message.urgent):
             # One that rested may have been closed meanwhile; nothing is lost but the try.
             while rested := self._take_rested():
-                answer = await self._converse(rested, recipient, text, message.still_ours)
+                answer = await self._converse(rested, sender, recipient, text, message.still_ours)
                 if answer is not None:
                     return answer
             try:
                 smtp = await self._connect()
             except (SMTPException, OSError, ValueError) as problem:
                 return _out_of_reach(str(problem))
-            answer = await self._converse(smtp, recipient, text, message.still_ours)
+            answer = await self._converse(smtp, sender, recipient, text, message.still_ours)
             return answer or _out_of_reach("it closes the connection at once")
 
     async def reachable(self) -> bool:
@@ -102,12 +104,12 @@ class SmtpProvider:
             await _leave(self._resting.popleft()[1])
 
     async def _converse(
-        self, smtp: SMTP, recipient: str, text: bytes, still_ours: Callable[[], bool]
+        self, smtp: SMTP, sender: str, recipient: str, text: bytes, still_ours: Callable[[], bool]
     ) -> Answer | None:
         """Hand over one message. None when the connection turned out to be closed already."""
         stage = _Stage.SENDER
         try:
-            await smtp.mail(self._envelope_from)
+            await smtp.mail(sender)
             stage = _Stage.RECIPIENT
             await smtp.rcpt(recipient)
             stage = _Stage.DATA

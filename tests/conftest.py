@@ -18,6 +18,7 @@ from database.base import Sessions, connect
 from database.tables import Base
 from supervisor.postgres import PostgresServer
 from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
+from tests.messaging.http_office import ResendOffice, TwilioOffice
 from tests.messaging.post_office import PostOffice, free_port
 
 _TEMPLATE = "perennial"
@@ -119,3 +120,19 @@ async def post_office(tmp_path: Path) -> AsyncGenerator[PostOffice]:
     await office.open()
     yield office
     await office.close()
+
+
+@pytest.fixture
+async def resend() -> AsyncGenerator[ResendOffice]:
+    office = ResendOffice()
+    await office.open()
+    yield office
+    await office.shut()
+
+
+@pytest.fixture
+async def twilio() -> AsyncGenerator[TwilioOffice]:
+    office = TwilioOffice()
+    await office.open()
+    yield office
+    await office.shut()

@@ -20,6 +20,7 @@ from database.base import Sessions, connect
 from database.customers import Consent, ContactPoint, Customer, Simulation
 from database.inbox import Inbox
 from database.messages import Message
+from database.policies import PolicyVersion
 from domain.contacts import ConsentState
 from domain.messages import (
     MESSAGES,
@@ -30,6 +31,7 @@ from domain.messages import (
     Template,
     message_key,
 )
+from domain.policies import POLICIES, Policy
 from messaging.links import Links
 from messaging.provider import Answer, Evidence, OutgoingMessage, Provider
 from messaging.render import Rendered, Renderer, sample_context
@@ -66,11 +68,11 @@ def dispatcher(
         starttls=starttls,
         answer_timeout=answer_timeout,
     )
-    providers: dict[Channel, Provider] = {
-        Channel.EMAIL: SmtpProvider(account),
-        Channel.SMS: LocalSms(inbox),
+    providers: dict[str, Provider] = {
+        "smtp": SmtpProvider(account),
+        "local_sms": LocalSms(inbox),
     }
-    known: dict[Channel, Evidence] = dict.fromkeys(providers, Inbox(inbox)) if evidence else {}
+    known: dict[str, Evidence] = dict.fromkeys(providers, Inbox(inbox)) if evidence else {}
     return MessageActivities(
         sessions,
         client,
@@ -109,6 +111,21 @@ async def simulate(sessions: Sessions, begins_at: datetime, speed: float = 1.0) 
     async with sessions.begin() as session:
         session.add(simulation)
     return simulation
+
+
+async def publish(sessions: Sessions, policy: Policy) -> None:
+    """The next version of its kind."""
+    [kind] = [kind for kind, of in POLICIES.items() if isinstance(policy, of)]
+    async with sessions.begin() as session:
+        versions = sa.select(sa.func.count()).where(PolicyVersion.kind == kind)
+        session.add(
+            PolicyVersion(
+                kind=kind,
+                version=(await session.scalar(versions) or 0) + 1,
+                document=policy.model_dump(mode="json"),
+                published_by="test",
+            )
+        )
 
 
 async def queue(
@@ -265,7 +282,7 @@ async def _dispatch(database: str, port: int, inbox: Path, point: str) -> None:
     rules = IMPATIENT if point.startswith("stopped") else RULES
     activities = dispatcher(connect(database), client, port, inbox, rules=rules)
     account = SmtpAccount("127.0.0.1", port, "Perennial <hello@perennial.example>", connections=1)
-    dying = {**activities.providers, Channel.EMAIL: _DyingProvider(account, point)}
+    dying = {**activities.providers, "smtp": _DyingProvider(account, point)}
     renderer = _StoppingRenderer() if point == "stopped_in_claim" else activities.renderer
     async with running(replace(activities, providers=dying, renderer=renderer)) as task:
         await task

@@ -11,14 +11,14 @@ from activities.messages import MessageActivities
 from database.base import Sessions
 from database.customers import ContactPoint, Customer, Simulation
 from database.messages import Message
-from database.policies import PolicyVersion
 from database.processes import ProcessRow
 from domain.contacts import ConsentState
 from domain.messages import MESSAGES, Channel, MessageState, Template
-from domain.policies import ContactPolicy, PolicyKind
+from domain.policies import ContactPolicy
 from domain.processes import ProcessKind, ProcessState
 from tests.activities.dispatching import (
     messages,
+    publish,
     queue,
     running,
     simulate,
@@ -29,16 +29,6 @@ from tests.messaging.post_office import PostOffice
 
 MORNING = datetime(2026, 3, 2, 11, tzinfo=UTC)  # 08:00 in Sao Paulo, where the customers live
 SELLING = (Template.MARKETING_WELCOME, Template.MARKETING_VALUE, Template.MARKETING_LAST)
-
-
-async def publish(sessions: Sessions, policy: ContactPolicy) -> None:
-    document = policy.model_dump(mode="json")
-    async with sessions.begin() as session:
-        session.add(
-            PolicyVersion(
-                kind=PolicyKind.CONTACT, version=1, document=document, published_by="test"
-            )
-        )
 
 
 async def text_before_dawn(

@@ -26,7 +26,7 @@ from database.timeline import TimelineLine
 from domain.delivery import DeliveryState, Effect
 from domain.delivery_reports import ReportKind
 from domain.follow_up import Verdict as Said
-from domain.messages import MESSAGES, Channel, MessageState, Template
+from domain.messages import MESSAGES, Channel, MessageClass, MessageState, Template
 from domain.policies import SurveyScale
 from domain.processes import (
     Phase,
@@ -156,7 +156,7 @@ class World:
             "context": {"key": key},
             "state": state,
             "asked_at": NOW,
-            "not_before": NOW - timedelta(minutes=1),
+            "not_before": datetime.now(UTC) - timedelta(minutes=1),
             **fields,
         }
         return Message(**values)
@@ -331,6 +331,28 @@ async def test_a_message_whose_state_nothing_explains(
 ) -> None:
     await world.add(world.message(state, **fields))
     assert await world.found() == [check]
+
+
+@pytest.mark.parametrize(
+    ("message_class", "last", "found"),
+    [
+        (MessageClass.TRANSACTIONAL, timedelta(seconds=30), []),
+        (MessageClass.TRANSACTIONAL, timedelta(minutes=2), ["messages_unsettled"]),
+        (MessageClass.MARKETING, timedelta(minutes=30), []),
+        (MessageClass.MARKETING, timedelta(hours=2), ["messages_unsettled"]),
+    ],
+)
+async def test_a_message_that_waits_while_others_of_its_kind_go_has_its_turn_later(
+    world: World, message_class: MessageClass, last: timedelta, found: list[str]
+) -> None:
+    gone = world.message(
+        MessageState.FAILED,
+        message_class=message_class,
+        provider_answer="554 no",
+        claimed_at=datetime.now(UTC) - last,
+    )
+    await world.add(world.message(MessageState.QUEUED, message_class=message_class), gone)
+    assert await world.found() == [*found, "messages_failed"]
 
 
 async def test_a_task_of_a_process_that_has_ended(world: World) -> None:

@@ -16,7 +16,11 @@ from temporalio.client import (
 from temporalio.testing import WorkflowEnvironment
 
 from domain.policies import PolicyKind
+from domain.sending import Account, Stream
 from tests.api.conftest import Json, assert_problem, eventually
+
+STREAM = Stream().model_dump(mode="json")
+ACCOUNT = Account().model_dump(mode="json")
 
 
 @pytest.fixture
@@ -116,6 +120,16 @@ async def test_every_policy_can_be_read_changed_and_published(api: httpx2.AsyncC
         ("contact", {"quiet_until": "24:00"}, "/document/quiet_until"),
         ("contact", {"at_most": 0}, "/document/at_most"),
         ("contact", {"within": "PT0S"}, "/document/within"),
+        ("sending", {"marketing": {"email": ["smtp"]}}, "/document/marketing/sender"),
+        ("sending", {"marketing": {"emails": ["smtp"]}}, "/document/marketing/emails"),
+        ("sending", {"marketing": STREAM | {"email": []}}, "/document/marketing/email"),
+        ("sending", {"marketing": STREAM | {"email": ["pigeon"]}}, "/document/marketing/email/0"),
+        ("sending", {"service": STREAM | {"sms": ["smtp"]}}, "/document/service/sms"),
+        ("sending", {"service": STREAM | {"sender": "a@b, c@d"}}, "/document/service/sender"),
+        ("sending", {"smtp": {"per_second": 5}}, "/document/smtp/warm_up_from"),
+        ("sending", {"smtp": ACCOUNT | {"per_second": "5"}}, "/document/smtp/per_second"),
+        ("sending", {"smtp": 5}, "/document/smtp"),
+        ("sending", {"fall_back_after": 30}, "/document/fall_back_after"),
         ("contact", {"quiet": ["sms/tracking"]}, "/document/quiet"),
         ("contact", {"double_opt_in": ["email/orders"]}, "/document/double_opt_in"),
         ("contact", {"double_opt_in": ["marketing"]}, "/document/double_opt_in"),

@@ -1,0 +1,137 @@
+"""What is written about a message: after its provider's answer, and when the answer got lost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from activities.lines import Line
+from activities.message_claims import Claim, DispatchRules
+from activities.message_queue import Settlement
+from database.customers import clock_in
+from domain.contacts import Decision, Outcome
+from domain.messages import MessageClass, MessageState
+from messaging.provider import Answer
+from messaging.provider import Outcome as Answered
+
+_SHORTEST_HOLD = 2.0  # seconds of machine time
+_LONGEST_HOLD = 3600.0
+
+
+@dataclass(frozen=True)
+class Fates:
+    rules: DispatchRules
+
+    def after_answer(self, claim: Claim, answer: Answer, line: Line) -> Settlement:
+        """What the provider's answer means for the message; `line` has heard it already."""
+        written = _Written(claim, answer.said)
+        match answer.outcome:
+            case Answered.ACCEPTED:
+                return written.accepted(datetime.now(UTC))
+            case Answered.PERMANENT:
+                return written.failed(answer.bad_address)
+        delay = self.rules.retry_delay(claim.attempts)
+        if answer.retry_after is not None:
+            delay = answer.retry_after.total_seconds()
+        if claim.is_repeat:  # not taken now, but perhaps before
+            return written.unknown(line.pause if answer.nobody else delay)
+        if answer.outcome is Answered.UNKNOWN:
+            return written.unknown(self.rules.grace.total_seconds())
+        if self.rules.gives_up(claim.due_since):
+            return written.failed(bad_address=False)
+        if answer.nobody:  # at once: the line pauses, unless another provider takes it
+            return written.again(0.0, uncounted=1)
+        return written.again(delay)
+
+    def by_evidence(self, row: Any, found: Mapping[str, datetime]) -> Settlement:
+        """Of a provider that can be asked: what was not found was not taken."""
+        taken_at = found.get(row.message_id)
+        if taken_at is None:
+            return _of_nobody(
+                row,
+                MessageState.QUEUED,
+                "its answer was lost; the provider has not taken it",
+            )
+        return _of_nobody(
+            row,
+            MessageState.ACCEPTED,
+            "its answer was lost; found at the provider by its Message-ID",
+            accepted_at=taken_at,
+            told_at=clock_in(row).business(taken_at),
+        )
+
+    def is_for_class(self, row: Any, repeat_within: timedelta | None) -> bool:
+        """Whether nothing but the class of the message can decide any more.
+
+        Selling can wait for the provider's word; a message that is part of a contract can't.
+        """
+        since = row.now - row.since
+        if repeat_within is None or since >= repeat_within:
+            return True
+        return row.message_class is not MessageClass.MARKETING and since >= self.rules.resend_after
+
+    def by_class(self, row: Any) -> Settlement:
+        if row.message_class is MessageClass.MARKETING:
+            words = "its answer was lost; marketing is never sent again blindly"
+            return _of_nobody(row, MessageState.UNKNOWN, words)
+        left = self.rules.resend_after - (row.now - row.since)
+        if left > timedelta(0):
+            words = "its answer was lost; waiting for evidence"
+            return _of_nobody(row, MessageState.SENDING, words, delay=left.total_seconds())
+        words = "its answer was lost and nothing was heard since; sent again"
+        return _of_nobody(row, MessageState.QUEUED, words, possible_duplicate=True)
+
+    def not_asked_again(self, row: Any, decision: Decision) -> Settlement:
+        """The rules forbid to repeat what may have been sent."""
+        if decision.outcome is not Outcome.HOLD:
+            words = f"its answer was lost; not asked again: {decision.because}"
+            return _of_nobody(row, MessageState.UNKNOWN, words)
+        wait = self.rules.hold.total_seconds()
+        if decision.until is not None:
+            wait = (clock_in(row).machine(decision.until) - datetime.now(UTC)).total_seconds()
+        return _of_nobody(
+            row,
+            MessageState.SENDING,
+            f"its answer was lost; asked again later: {decision.because}",
+            delay=min(max(wait, _SHORTEST_HOLD), _LONGEST_HOLD),
+        )
+
+
+def _of_nobody(row: Any, state: MessageState, answer: str, **more: Any) -> Settlement:
+    return Settlement(
+        id=row.id, token=None, state=state, answer=answer, provider=row.provider, **more
+    )
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What is written about a claim of ours, by the provider's answer."""
+
+    claim: Claim
+    said: str
+
+    def accepted(self, at: datetime) -> Settlement:
+        return self._settlement(
+            MessageState.ACCEPTED, accepted_at=at, told_at=self.claim.clock.business(at)
+        )
+
+    def failed(self, bad_address: bool) -> Settlement:
+        address = (self.claim.channel, self.claim.outgoing.address) if bad_address else None
+        return self._settlement(MessageState.FAILED, suppress=address)
+
+    def again(self, delay: float, uncounted: int = 0) -> Settlement:
+        return self._settlement(MessageState.QUEUED, delay=delay, uncounted=uncounted)
+
+    def unknown(self, delay: float) -> Settlement:
+        """Still `sending`, but nobody's: looked into after the delay."""
+        return self._settlement(MessageState.SENDING, delay=delay)
+
+    def _settlement(self, state: MessageState, **more: Any) -> Settlement:
+        return Settlement(
+            id=self.claim.id,
+            token=self.claim.token,
+            state=state,
+            answer=self.said,
+            provider=self.claim.provider,
+            **more,
+        )
