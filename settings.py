@@ -60,6 +60,14 @@ class Settings(BaseSettings):
     company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
+    inbound_domain: str = Field(
+        "",
+        pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+)?$",
+        description="whose mail comes back to us: bounces and replies; empty: none does",
+    )
+    inbound_port: int = Field(
+        0, ge=0, le=65535, description="where that mail is taken by SMTP on 127.0.0.1; 0: not here"
+    )
     staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")
 
     inbox_path: Path | None = Field(None, description="default: <data dir>/inbox.sqlite")

@@ -232,7 +232,7 @@ def message_activities(settings: Settings, client: Client, sessions: Sessions) -
         client=client,
         providers={Channel.EMAIL: smtp, Channel.SMS: LocalSms(settings.inbox)},
         renderer=Renderer(settings.company),
-        links=Links(settings.links_base, key, settings.mail_domain),
+        links=Links(settings.links_base, key, settings.mail_domain, settings.inbound_domain),
         # Only the local inbox can be asked what it has really taken.
         evidence={Channel.EMAIL: inbox, Channel.SMS: inbox} if local else {Channel.SMS: inbox},
     )

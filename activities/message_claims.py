@@ -168,6 +168,7 @@ class ClaimWriter:
             due.template, due.channel, locale, context, zone=reader.zone
         )
         message_id: UUID = due.id
+        by_mail, of_customer = due.channel is Channel.EMAIL, due.customer_id is not None
         return OutgoingMessage(
             effect=str(message_id),
             message_id=self.links.message_id(due.key),
@@ -177,6 +178,8 @@ class ClaimWriter:
             text=rendered.text,
             html=rendered.html,
             unsubscribe_url=unsubscribe,
+            return_path=self.links.return_path(message_id) if by_mail else "",
+            reply_to=self.links.reply_to(message_id) if by_mail and of_customer else "",
             still_ours=lambda: self.still_ours(message_id),
         )
 

@@ -36,6 +36,8 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
         _checked("X-CRM-Effect", message.effect),
         _checked("Auto-Submitted", "auto-generated"),
     ]
+    if message.reply_to:
+        headers.append(_checked("Reply-To", message.reply_to))
     if message.unsubscribe_url:
         headers += [
             _checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"),

@@ -17,6 +17,8 @@ class OutgoingMessage(NamedTuple):
     text: str
     html: str | None = None
     unsubscribe_url: str = ""  # of marketing: one click, RFC 8058
+    return_path: str = ""  # of a mail, where bounces come back to; empty: the sender
+    reply_to: str = ""  # of a mail; empty: the sender
     still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us
 
 

@@ -9,7 +9,6 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -79,14 +78,14 @@ class SmtpProvider:
         async with self._slots:
             # One that rested may have been closed meanwhile; nothing is lost but the try.
             while rested := self._take_rested():
-                answer = await self._converse(rested, recipient, text, message.still_ours)
+                answer = await self._converse(rested, recipient, text, message)
                 if answer is not None:
                     return answer
             try:
                 smtp = await self._connect()
             except (SMTPException, OSError, ValueError) as problem:
                 return _out_of_reach(str(problem))
-            answer = await self._converse(smtp, recipient, text, message.still_ours)
+            answer = await self._converse(smtp, recipient, text, message)
             return answer or _out_of_reach("it closes the connection at once")
 
     async def reachable(self) -> bool:
@@ -102,12 +101,12 @@ class SmtpProvider:
             await _leave(self._resting.popleft()[1])
 
     async def _converse(
-        self, smtp: SMTP, recipient: str, text: bytes, still_ours: Callable[[], bool]
+        self, smtp: SMTP, recipient: str, text: bytes, message: OutgoingMessage
     ) -> Answer | None:
         """Hand over one message. None when the connection turned out to be closed already."""
         stage = _Stage.SENDER
         try:
-            await smtp.mail(self._envelope_from)
+            await smtp.mail(message.return_path or self._envelope_from)
             stage = _Stage.RECIPIENT
             await smtp.rcpt(recipient)
             stage = _Stage.DATA
@@ -115,7 +114,7 @@ class SmtpProvider:
             protocol = smtp.protocol
             if begin.code != 354 or protocol is None:
                 raise SMTPResponseException(begin.code, begin.message)
-            if not still_ours():
+            if not message.still_ours():
                 smtp.close()
                 return Answer(Outcome.TRANSIENT, "held up for too long; not sent")
             stage = _Stage.TEXT
