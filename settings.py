@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -75,6 +75,12 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(None, description="touched by a worker once it polls")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus of the worker; 0: off")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @model_validator(mode="after")
+    def _mail_comes_back_to_a_domain(self) -> Self:
+        if self.inbound_port and not self.inbound_domain:
+            raise ValueError("CRM_INBOUND_PORT needs CRM_INBOUND_DOMAIN: whose mail is taken")
+        return self
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -7,6 +7,7 @@ from domain.tasks import TaskKind
 _WORDS = {
     "lead_received": "Showed interest",
     "reply_received": "Wrote to us",
+    "mail_unclear": "A mail came that may be the customer's: a person is asked",
     "opted_out": "Asked not to be written to any more",
     "risk_noticed": "Something says that the customer may leave",
     "silence_noticed": "Has been silent for longer than usual",

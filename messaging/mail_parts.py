@@ -13,7 +13,7 @@ from email.message import Message
 from email.parser import BytesHeaderParser
 from typing import NamedTuple
 
-from inscriptis import get_text
+from inscriptis import get_text  # type: ignore[import-untyped]  # it has no types
 
 MOST_ATTACHMENTS = 20
 LARGEST_ATTACHMENT = 5 * 1024 * 1024  # bytes
@@ -131,7 +131,7 @@ def content_of(part: Mail) -> bytes:
 
 def _without_markup(page: str) -> str:
     try:
-        return get_text(page)
+        return str(get_text(page))
     except Exception:  # lxml's, for what is no HTML at all
         return re.sub(r"<[^>]{0,200}>", " ", page)
 
