@@ -207,7 +207,7 @@ async def start_messaging(client: Client) -> None:
         id=INTAKE_WORKFLOW_ID,
         task_queue=MESSAGING_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary="Takes in what providers report about messages",
+        static_summary="Takes in what comes back: reports about messages, mails, texts",
     )
 
 
@@ -226,7 +226,7 @@ def message_activities(settings: Settings, client: Client, sessions: Sessions) -
         )
     )
     inbox = Inbox(settings.inbox)
-    key = settings.signing_key_path.read_text().strip().encode()
+    key = signing_key(settings)
     return MessageActivities(
         sessions=sessions,
         client=client,
@@ -236,6 +236,10 @@ def message_activities(settings: Settings, client: Client, sessions: Sessions) -
         # Only the local inbox can be asked what it has really taken.
         evidence={Channel.EMAIL: inbox, Channel.SMS: inbox} if local else {Channel.SMS: inbox},
     )
+
+
+def signing_key(settings: Settings) -> bytes:
+    return settings.signing_key_path.read_text().strip().encode()
 
 
 async def run(settings: Settings) -> None:
@@ -255,7 +259,7 @@ async def run(settings: Settings) -> None:
         messaging_worker(
             client,
             message_activities(settings, client, sessions),
-            ReceivedActivities(sessions, client),
+            ReceivedActivities(sessions, client, signing_key(settings)),
         ),
         bulk_worker(client, sweeps),
     ]

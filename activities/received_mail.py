@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import logging
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,12 +31,12 @@ from database.support import Case
 from domain.delivery_reports import DeliveryReport, ReportKind
 from domain.messages import Channel, Purpose
 from domain.processes import support_workflow_id
-from domain.received_mails import MailKind, MailOutcome
+from domain.received_mails import MAIL_EVENT, MailKind, MailOutcome
 from domain.tokens import TokenPurpose, verify_from_mail
 from messaging.mail_reading import ReadMail, read_mail
 from messaging.mail_reports import Fate
 
-_AT_ONCE = 20
+_TURN = 2.0  # seconds; then others have theirs
 _AWAY = (RPCError, OperationalError, InterfaceError, InternalError, OSError)
 _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
@@ -55,13 +56,14 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
     while PostgreSQL or Temporal is away; a mail that we stumble over is marked and holds up none.
     """
     outcomes: list[MailOutcome] = []
-    while len(outcomes) < _AT_ONCE:
+    over = time.monotonic() + _TURN
+    while time.monotonic() < over:
         mail_id: UUID | None = None
         try:
             async with sessions.begin() as session:
                 row = await session.scalar(_NEXT)
                 if row is None:
-                    return outcomes
+                    break
                 mail_id = row.id
                 outcomes.append(await _Mail(session, client, signing_key, row).take_in())
         except _AWAY:
@@ -119,7 +121,7 @@ class _Mail:
         row.kind, row.because, row.left_out = read.kind, read.because, read.left_out
         row.sender, row.subject, row.message_id = read.sender, read.subject, read.message_id
         row.text, row.whole_text = read.text, read.whole_text
-        row.event_id = f"mail/{_essence(row.digest, read)}"
+        row.event_id = MAIL_EVENT + _essence(row.digest, read)
         await self._keep_attachments(read)
         row.outcome = await self._act(read)
         row.processed_at = sa.func.now()

@@ -77,6 +77,7 @@ class Template(StrEnum):
     RETENTION_CHECK_IN = "retention_check_in"
     RETENTION_OFFER = "retention_offer"
     WIN_BACK = "win_back"
+    SMS_HELP = "sms_help"
     STAFF_DIGEST = "staff_digest"
 
 
@@ -139,6 +140,7 @@ MESSAGES: dict[Template, MessageKind] = {
     Template.RETENTION_CHECK_IN: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
     Template.RETENTION_OFFER: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH, ("offer_until",)),
     Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
+    Template.SMS_HELP: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH),
     Template.STAFF_DIGEST: MessageKind(_C.STAFF, _P.SUPPORT, _ENGLISH, ("day", "lines")),
 }
 
@@ -212,6 +214,8 @@ class IntakeCounts(Payload):
     delivered: int = 0
     bounced: int = 0
     complained: int = 0
+    mails: int = 0
+    texts: int = 0
 
     def plus(self, other: "IntakeCounts") -> "IntakeCounts":
         mine, theirs = self.model_dump(), other.model_dump()

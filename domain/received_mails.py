@@ -1,6 +1,12 @@
 """Mail that comes back: what kinds there are, and what can come of one."""
 
+from datetime import timedelta
 from enum import StrEnum
+
+MAIL_EVENT = "mail/"  # how the ids of events begin that tell of a mail
+# To one sender goes one automatic answer in this time (RFC 3834, 2), so that two machines that
+# don't know each other for one fall silent.
+ONE_ANSWER_IN = timedelta(hours=24)
 
 
 class MailKind(StrEnum):

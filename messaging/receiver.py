@@ -45,7 +45,7 @@ class _Handler:
     ) -> str:
         if not (address or "").isprintable():
             return "553 5.1.7 not an address"
-        envelope.mail_from = "" if address == "<>" else address
+        envelope.mail_from = address  # <> for the null return path
         return "250 2.1.0 ok"
 
     async def handle_RCPT(
@@ -60,9 +60,10 @@ class _Handler:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         raw = envelope.original_content or b""
+        mail_from = (envelope.mail_from or "").removeprefix("<>")
         try:
             async with asyncio.timeout(self._limits.keeping):
-                await self._keep(envelope.mail_from or "", envelope.rcpt_tos, raw)
+                await self._keep(mail_from, envelope.rcpt_tos, raw)
         except Exception as problem:  # the sender keeps it and tries again
             log.warning("a mail could not be kept: %s", type(problem).__name__)
             return "451 4.3.0 the mail could not be kept, try again later"

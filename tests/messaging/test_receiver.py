@@ -107,10 +107,10 @@ async def test_a_mail_that_is_too_large_is_refused(desk: Desk) -> None:
 async def test_nonsense_takes_nobody_down(desk: Desk) -> None:
     for nonsense in (b"\x00" * 5000, b"\r\n" * 100, b"GET / HTTP/1.1\r\n\r\n", b"MAIL FROM:<\r\n"):
         reader, writer = await asyncio.open_connection("127.0.0.1", desk.port)
+        assert (await reader.readline()).startswith(b"220")
         writer.write(nonsense)
         await writer.drain()
         writer.close()
-        assert (await reader.readline()).startswith(b"220")
     await desk.talk(lambda c: c.sendmail("a@example.com", ["x@mail.example"], answer()))
     assert len(desk.kept) == 1
 

@@ -99,8 +99,53 @@ def upgrade() -> None:
         ),
     )
     op.create_index(op.f("ix_received_attachments_mail_id"), "received_attachments", ["mail_id"])
+    op.create_table(
+        "received_texts",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("event_id", sa.Text(), nullable=False),
+        sa.Column("sender", sa.Text(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column(
+            "wish",
+            sa.Enum("stop", "start", "help", name="wish", native_enum=False, length=40),
+            nullable=True,
+        ),
+        sa.Column("received_at", moment, server_default=sa.text("now()"), nullable=False),
+        sa.Column("processed_at", moment, nullable=True),
+        sa.Column(
+            "outcome",
+            sa.Enum(
+                *("stopped", "started", "helped", "kept", "reply_received", "unknown_sender"),
+                name="textoutcome",
+                native_enum=False,
+                length=40,
+            ),
+            nullable=True,
+        ),
+        sa.Column("customer_id", sa.Uuid(), nullable=True),
+        sa.CheckConstraint(
+            "(processed_at IS NULL) = (outcome IS NULL)",
+            name=op.f("ck_received_texts_processed_has_an_outcome"),
+        ),
+        sa.ForeignKeyConstraint(
+            ["customer_id"], ["customers.id"], name=op.f("fk_received_texts_customer_id")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_received_texts")),
+        sa.UniqueConstraint("source", "event_id", name=op.f("uq_received_texts_source_event_id")),
+    )
+    op.create_index(
+        "ix_received_texts_unprocessed",
+        "received_texts",
+        ["id"],
+        postgresql_where=sa.text("processed_at IS NULL"),
+    )
+    op.create_index(
+        "ix_received_texts_customer_id", "received_texts", ["customer_id", "received_at"]
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("received_texts")
     op.drop_table("received_attachments")
     op.drop_table("received_mails")
