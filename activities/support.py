@@ -91,7 +91,7 @@ class SupportActivities:
                     .on_conflict_do_nothing()
                 )
                 await open_task(session, step, task, case_id=opened.case_id)
-                await _acknowledge(session, step, _acknowledgement(opened, task.due_at))
+                await acknowledge_case(session, step, _acknowledgement(opened, task.due_at))
         fact = CaseOpened(
             event_id=f"{step.workflow_id}/opened",
             occurred_at=step.at,
@@ -256,7 +256,7 @@ async def _write(session: AsyncSession, step: CaseStep, template: Template, text
     await queue_message(session, step, request)
 
 
-async def _acknowledge(
+async def acknowledge_case(
     session: AsyncSession, step: CaseOpenedStep, request: MessageRequest
 ) -> None:
     """Queue the acknowledgement. To a mail that comes soon after another it is cancelled at once:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -16,6 +17,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.delivery_reports import take_in_reports
 from activities.received_mail import take_in_mail
+from activities.support import acknowledge_case
 from database.base import Sessions, connect
 from database.customers import Consent, ContactPoint, Suppression
 from database.delivery_reports import DeliveryReportRow
@@ -25,11 +27,16 @@ from database.received_mails import ReceivedAttachment, ReceivedMail, keep_mail
 from database.support import Case
 from domain.contacts import ConsentState
 from domain.delivery_reports import ReportKind
-from domain.messages import Channel, MessageState, Purpose
+from domain.messages import Channel, MessageRequest, MessageState, Purpose, Template
 from domain.policies import Priority
-from domain.processes import lifecycle_workflow_id, support_workflow_id
+from domain.processes import (
+    ProcessKind,
+    Standing,
+    lifecycle_workflow_id,
+    support_workflow_id,
+)
 from domain.received_mails import MailKind, MailOutcome
-from domain.support import CaseKind, CaseState
+from domain.support import CaseInput, CaseKind, CaseOpenedStep, CaseState
 from domain.tasks import Role
 from messaging.links import Links
 from supervisor.postgres import PostgresServer
@@ -337,6 +344,54 @@ async def test_an_auto_reply_is_kept_shown_and_does_nothing(desk: Desk) -> None:
     )
     assert await desk.all(Event) == []
     assert await desk.signals(message.customer_id) == []
+
+
+async def test_two_machines_that_answer_each_other_get_one_answer_in_a_thousand_rounds(
+    desk: Desk,
+) -> None:
+    """Nothing shows the other one to be a machine, and each of its mails opens a case."""
+    message = await desk.sent()
+    assert message.customer_id is not None
+    async with desk.sessions.begin() as session:
+        for number in range(1000):
+            step = case_opened_by(f"mail/{number}", message.customer_id)
+            request = MessageRequest(template=Template.CASE_ACKNOWLEDGED, context={"case": "x"})
+            await acknowledge_case(session, step, request)
+    states = Counter(
+        one.state for one in await desk.all(Message) if one.template is Template.CASE_ACKNOWLEDGED
+    )
+    assert states == {MessageState.QUEUED: 1, MessageState.CANCELLED: 999}
+
+
+def case_opened_by(event_id: str, customer_id: UUID) -> CaseOpenedStep:
+    now, case_id = datetime.now(UTC), uuid4()
+    opened = CaseInput(case_id=case_id, customer_id=customer_id, opened_at=now, event_id=event_id)
+    return CaseOpenedStep(
+        workflow_id=support_workflow_id(case_id),
+        kind=ProcessKind.SUPPORT,
+        customer_id=customer_id,
+        key="opened",
+        at=now,
+        standing=Standing(step="opened"),
+        case_id=case_id,
+        case_kind=opened.kind,
+        case_state=CaseState.OPEN,
+        priority=opened.priority,
+        opened=opened,
+        began_at=now,
+    )
+
+
+async def test_a_case_by_another_way_is_acknowledged_all_the_same(desk: Desk) -> None:
+    message = await desk.sent()
+    assert message.customer_id is not None
+    async with desk.sessions.begin() as session:
+        for event_id in ("mail/1", "web/2", "web/3"):
+            step = case_opened_by(event_id, message.customer_id)
+            request = MessageRequest(template=Template.CASE_ACKNOWLEDGED, context={"case": "x"})
+            await acknowledge_case(session, step, request)
+    states = [m.state for m in await desk.all(Message) if m.template is Template.CASE_ACKNOWLEDGED]
+    assert states == [MessageState.QUEUED] * 3
 
 
 # --- once ----------------------------------------------------------------------------------------
