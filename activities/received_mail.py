@@ -17,10 +17,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import undefer
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.received_words import ask_whose, tell_of_opt_out, tell_of_reply
+from activities.received_words import ask_whose, on_his_clock, tell_of_opt_out, tell_of_reply
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once
 from database.customers import ContactPoint
@@ -82,6 +83,7 @@ _NEXT = (
     .where(ReceivedMail.processed_at.is_(None))
     .order_by(ReceivedMail.id)
     .limit(1)
+    .options(undefer(ReceivedMail.raw))
     .with_for_update(skip_locked=True)
 )
 
@@ -123,9 +125,11 @@ class _Mail:
         row.text, row.whole_text = read.text, read.whole_text
         row.event_id = MAIL_EVENT + _essence(row.digest, read)
         await self._keep_attachments(read)
-        row.outcome = await self._act(read)
-        row.processed_at = sa.func.now()
-        return row.outcome
+        outcome = await self._act(read)
+        if row.customer_id is not None:
+            row.happened_at = await on_his_clock(self.session, row.customer_id, row.received_at)
+        row.outcome, row.processed_at = outcome, sa.func.now()
+        return outcome
 
     async def _act(self, read: ReadMail) -> MailOutcome:
         match read.kind:

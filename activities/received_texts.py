@@ -8,13 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from activities.received_words import tell_of_opt_out, tell_of_reply
+from activities.received_words import on_his_clock, tell_of_opt_out, tell_of_reply
 from database.base import Sessions, insert_once
 from database.customers import ContactPoint
 from database.messages import Message
-from database.queries.customers import clock_of, hold_messages
+from database.queries.customers import hold_messages
 from database.received_texts import ReceivedText
-from domain.clock import REAL_TIME
 from domain.messages import MESSAGES, Channel, Template, message_key
 from domain.opt_out_words import Wish
 from domain.processes import lifecycle_workflow_id
@@ -38,6 +37,9 @@ async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]
                 break
             row.outcome = await _act(session, client, row)
             row.processed_at = sa.func.now()
+            if row.customer_id is not None:
+                at = await on_his_clock(session, row.customer_id, row.received_at)
+                row.happened_at = at
             outcomes.append(row.outcome)
     return outcomes
 
@@ -121,7 +123,6 @@ async def _help(
         return False
     kind = MESSAGES[Template.SMS_HELP]
     workflow_id = lifecycle_workflow_id(customer_id)
-    clock = await clock_of(session, customer_id) or REAL_TIME
     await insert_once(
         session,
         Message,
@@ -134,6 +135,6 @@ async def _help(
         purpose=kind.purpose,
         channel=Channel.SMS,
         context={},
-        asked_at=clock.business(received_at),
+        asked_at=await on_his_clock(session, customer_id, received_at),
     )
     return True

@@ -36,7 +36,7 @@ async def tell_of_reply(
     answers: str = "",
 ) -> bool:
     """The customer wrote; False when that was told before under the event's id."""
-    occurred_at = await _on_his_clock(session, customer_id, received_at)
+    occurred_at = await on_his_clock(session, customer_id, received_at)
     body: dict[str, Any] = {"kind": "reply_received", "text": text[:_LONGEST_TEXT]}
     if case_id is not None:
         body["case_id"] = str(case_id)
@@ -57,7 +57,7 @@ async def tell_of_opt_out(
     channel: Channel,
 ) -> bool:
     """The customer wants no more marketing on the channel: the consent is withdrawn with it."""
-    occurred_at = await _on_his_clock(session, customer_id, received_at)
+    occurred_at = await on_his_clock(session, customer_id, received_at)
     body = {"kind": "opted_out", "channel": channel, "purpose": Purpose.MARKETING}
     await withdraw_consents(
         session,
@@ -82,12 +82,13 @@ async def ask_whose(
     mail_id: UUID,
 ) -> None:
     """Somebody whom we don't know wrote about something of the customer's: a person decides."""
-    occurred_at = await _on_his_clock(session, customer_id, received_at)
+    occurred_at = await on_his_clock(session, customer_id, received_at)
     fact = MailUnclear(event_id=f"{event_id}/asked", occurred_at=occurred_at, mail_id=mail_id)
     await tell_lifecycle(client, customer_id, "mail_unclear", fact)
 
 
-async def _on_his_clock(session: AsyncSession, customer_id: UUID, at: datetime) -> datetime:
+async def on_his_clock(session: AsyncSession, customer_id: UUID, at: datetime) -> datetime:
+    """A moment of the machine in the customer's business time."""
     return (await clock_of(session, customer_id) or REAL_TIME).business(at)
 
 

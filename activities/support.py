@@ -181,7 +181,8 @@ class SupportActivities:
     @activity.defn
     async def record_case_reopened(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "case_reopened", {"by": step.by}):
+            facts = {"by": step.by, "event": step.event_id}
+            if await begin_step(session, step, "case_reopened", facts):
                 await _move(
                     session, step, reopened=Case.reopened + 1, resolved_at=None, outcome=None
                 )

@@ -25,7 +25,7 @@ class ReceivedMail(Base):
     source: Mapped[str]  # smtp, or who called the API
     mail_from: Mapped[str | None]  # of the envelope; empty: the null return path; null: not known
     rcpt_to: Mapped[list[str]]
-    raw: Mapped[bytes]
+    raw: Mapped[bytes] = mapped_column(deferred=True, deferred_raiseload=True)  # up to 10 MB
     received_at: Mapped[datetime] = written_now()
 
     # As it was understood. What a person wrote is here and in the event; never in a process.
@@ -43,6 +43,7 @@ class ReceivedMail(Base):
     outcome: Mapped[MailOutcome | None]
     customer_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("customers.id"))
     case_id: Mapped[UUID | None]
+    happened_at: Mapped[datetime | None]  # received_at in the customer's business time
     answers: Mapped[UUID | None] = mapped_column(sa.ForeignKey("messages.id"))
     event_id: Mapped[str | None]
 
@@ -73,7 +74,7 @@ class ReceivedAttachment(Base):
     media_type: Mapped[str]
     size: Mapped[int]  # bytes
     sha256: Mapped[str]
-    content: Mapped[bytes]
+    content: Mapped[bytes] = mapped_column(deferred=True, deferred_raiseload=True)
 
     __table_args__ = (sa.UniqueConstraint("mail_id", "number"),)
 

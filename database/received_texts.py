@@ -32,6 +32,7 @@ class ReceivedText(Base):
     processed_at: Mapped[datetime | None]
     outcome: Mapped[TextOutcome | None]
     customer_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("customers.id"))
+    happened_at: Mapped[datetime | None]  # received_at in the customer's business time
 
     __table_args__ = (
         sa.UniqueConstraint("source", "event_id"),

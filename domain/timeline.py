@@ -83,6 +83,21 @@ def words_for(kind: str, facts: Mapping[str, object]) -> str:
     return f"{said} ({', '.join(more).replace('_', ' ')})" if more else said
 
 
+_CAME = {
+    "reply": "Wrote a mail",
+    "auto_reply": "A machine answered our mail",
+    "bounce": "A mail came back undelivered",
+    "complaint": "Called our mail spam",
+    "unreadable": "Sent a mail that can't be read",
+    "text": "Wrote a text message",
+}
+
+
+def words_for_received(kind: str, outcome: str) -> str:
+    """A mail or text message of the customer, and what came of it."""
+    return f"{_CAME[kind]} ({outcome.replace('_', ' ')})"
+
+
 def _derived(kind: str) -> str:
     """Kinds that carry another word in them."""
     first, _, rest = kind.partition("_")

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 from inscriptis import get_text  # type: ignore[import-untyped]  # it has no types
 
+from domain.plain_text import clean
+
 MOST_ATTACHMENTS = 20
 LARGEST_ATTACHMENT = 5 * 1024 * 1024  # bytes
 LARGEST_ATTACHMENTS = 10 * 1024 * 1024  # together
@@ -26,10 +28,6 @@ _DEEPEST = 20
 _MOST_PARTS = 200
 _MOST_WORK = 4_000_000  # lines times boundaries: the parser compares each with each
 
-# What can't be stored, and what would reorder or hide what a reader sees.
-_UNWANTED = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069\u2028\u2029\ufeff]"
-)
 _NOT_IN_A_NAME = re.compile(r'[\\/:*?"<>|]+')
 
 Mail = Message
@@ -73,11 +71,6 @@ def _decoded(value: object) -> str:
 
 def one_line(text: str) -> str:
     return " ".join(clean(text).split())[:_LONGEST_HEADER]
-
-
-def clean(text: str) -> str:
-    """What can be stored and shown, with line ends as in Unix."""
-    return _UNWANTED.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def parts(mail: Mail) -> Iterator[Mail]:

@@ -51,6 +51,7 @@ def upgrade() -> None:
         ),
         sa.Column("customer_id", sa.Uuid(), nullable=True),
         sa.Column("case_id", sa.Uuid(), nullable=True),
+        sa.Column("happened_at", moment, nullable=True),
         sa.Column("answers", sa.Uuid(), nullable=True),
         sa.Column("event_id", sa.Text(), nullable=True),
         sa.CheckConstraint(
@@ -124,6 +125,7 @@ def upgrade() -> None:
             nullable=True,
         ),
         sa.Column("customer_id", sa.Uuid(), nullable=True),
+        sa.Column("happened_at", moment, nullable=True),
         sa.CheckConstraint(
             "(processed_at IS NULL) = (outcome IS NULL)",
             name=op.f("ck_received_texts_processed_has_an_outcome"),
