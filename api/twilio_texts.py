@@ -29,7 +29,7 @@ _EXAMPLE = {
 @router.post(
     "/twilio/texts",
     status_code=204,
-    openapi_extra=documented_body(FORM_MEDIA.pattern, _EXAMPLE),
+    openapi_extra=documented_body(FORM_MEDIA.pattern, _EXAMPLE, required=["MessageSid"]),
 )
 async def take_twilio_text(
     request: Request,

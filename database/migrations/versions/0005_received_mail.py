@@ -151,3 +151,10 @@ def downgrade() -> None:
     op.drop_table("received_texts")
     op.drop_table("received_attachments")
     op.drop_table("received_mails")
+    # Unknown to what was before.
+    op.execute(
+        "DELETE FROM delivery_reports r USING messages m"
+        " WHERE m.id = r.message_id AND m.template = 'sms_help'"
+    )
+    op.execute("DELETE FROM messages WHERE template = 'sms_help'")
+    op.execute("DELETE FROM tasks WHERE kind = 'attribute_mail'")
