@@ -4,6 +4,7 @@ Each is called in the transaction that settles what was received. The process is
 commit, as in the API: a repeat is recognised there by its event id, and here by the event's row.
 """
 
+import asyncio
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,7 @@ from domain.messages import Channel, Purpose
 from domain.processes import Fact, lifecycle_workflow_id
 from temporal_runtime import tell_lifecycle
 
+_TELL_LIMIT = 5.0  # seconds: the customer's row may be locked meanwhile
 _LONGEST_TEXT = 10_000  # characters, as through the API; all of it stays with what was received
 
 
@@ -84,7 +86,8 @@ async def ask_whose(
     """Somebody whom we don't know wrote about something of the customer's: a person decides."""
     occurred_at = await on_his_clock(session, customer_id, received_at)
     fact = MailUnclear(event_id=f"{event_id}/asked", occurred_at=occurred_at, mail_id=mail_id)
-    await tell_lifecycle(client, customer_id, "mail_unclear", fact)
+    async with asyncio.timeout(_TELL_LIMIT):
+        await tell_lifecycle(client, customer_id, "mail_unclear", fact)
 
 
 async def on_his_clock(session: AsyncSession, customer_id: UUID, at: datetime) -> datetime:
@@ -117,5 +120,6 @@ async def _tell(
         accepted_by=source,
     )
     if new:
-        await tell_lifecycle(client, customer_id, body["kind"], fact)
+        async with asyncio.timeout(_TELL_LIMIT):
+            await tell_lifecycle(client, customer_id, body["kind"], fact)
     return new

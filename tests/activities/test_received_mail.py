@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -41,8 +42,9 @@ from domain.support import CaseInput, CaseKind, CaseOpenedStep, CaseState
 from domain.tasks import Role
 from messaging.links import Links
 from supervisor.postgres import PostgresServer
-from tests.activities.dispatching import queue
+from tests.activities.dispatching import dispatcher, queue, running, until_settled
 from tests.conftest import new_database
+from tests.messaging.post_office import PostOffice
 from tests.messaging.received import answer, bounce, complaint, qmail_bounce
 from tests.messaging.test_mail_reading import MADE_UP, with_files
 
@@ -154,6 +156,24 @@ async def desk(desks: tuple[Sessions, Client]) -> AsyncGenerator[Desk]:
 
 
 # --- bounces and complaints ----------------------------------------------------------------------
+
+
+async def test_what_we_send_comes_back_to_us(desk: Desk, post_office: PostOffice) -> None:
+    """The whole way: out with a signed return path, back to it, and the process hears of it."""
+    [customer] = await queue(desk.sessions, address="ada@example.com")
+    activities = dispatcher(desk.sessions, desk.client, post_office.port, post_office.path)
+    async with running(replace(activities, links=LINKS)):
+        [message] = await until_settled(desk.sessions)
+    [sent] = await post_office.inbox.mails()
+    opened = await post_office.inbox.open(sent.id)
+    assert opened is not None
+    assert dict(opened.headers)["Reply-To"] == LINKS.reply_to(message.id)
+    reply = await desk.comes(answer(), dict(opened.headers)["Reply-To"])
+    assert (reply.customer_id, reply.answers) == (customer, message.id)
+    assert (await desk.comes(bounce(sent.mail_from), sent.mail_from, "")).answers == message.id
+    await take_in_reports(desk.sessions, desk.client)
+    [message] = await desk.all(Message)
+    assert message.state is MessageState.BOUNCED
 
 
 @pytest.mark.parametrize("write", [bounce, qmail_bounce])
