@@ -9,6 +9,7 @@ import hashlib
 import logging
 import re
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -72,7 +73,9 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
         except Exception as problem:
             if mail_id is None:
                 raise
-            _log.exception("mail %s could not be acted upon", mail_id)
+            # Where it happened, and not what it says, which may quote the mail.
+            frames = "".join(traceback.format_tb(problem.__traceback__))
+            _log.error("mail %s: %s\n%s", mail_id, type(problem).__name__, frames)
             await _mark_failed(sessions, mail_id, type(problem).__name__)
             outcomes.append(MailOutcome.FAILED)
     return outcomes

@@ -23,6 +23,7 @@ LARGEST_ATTACHMENTS = 10 * 1024 * 1024  # together
 LONGEST_TEXT = 100_000  # characters
 _LONGEST_HTML = 500_000
 _LONGEST_HEADER = 1_000
+_LONGEST_HEADERS = 200_000  # bytes, of a mail that is not read otherwise
 _LONGEST_NAME = 100
 _DEEPEST = 20
 _MOST_PARTS = 200
@@ -54,7 +55,7 @@ def parse(raw: bytes) -> Mail | None:
 
 def parse_headers(raw: bytes) -> Mail:
     """Only the headers: what is left of a mail that `parse` gave up."""
-    return BytesHeaderParser().parsebytes(raw[:_MOST_WORK])
+    return BytesHeaderParser().parsebytes(raw[:_LONGEST_HEADERS])
 
 
 def header(mail: Mail, name: str) -> str:

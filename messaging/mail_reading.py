@@ -31,7 +31,7 @@ from messaging.mail_text import unquoted
 _TOKEN = re.compile(
     rf"\b({TokenPurpose.BOUNCE}|{TokenPurpose.REPLY})\+([a-z2-7]{{42}})@", re.IGNORECASE
 )
-_MESSAGE_ID = re.compile(r"<([^<>\s]{1,250})>")
+_MESSAGE_ID = re.compile(r"<([!-;=?-~]{1,250})>")  # printable ASCII
 _LONGEST_FIELD = 50_000  # characters: a thousand addresses
 _MOST_IDS = 50
 _MOST_TOKENS = 20

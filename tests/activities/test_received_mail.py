@@ -1,9 +1,8 @@
 """One mail has one effect, and only the one it can prove to be entitled to."""
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -20,7 +19,7 @@ from temporalio.testing import WorkflowEnvironment
 from activities.delivery_reports import take_in_reports
 from activities.received_mail import take_in_mail
 from activities.support import acknowledge_case
-from database.base import Sessions, connect
+from database.base import Sessions
 from database.customers import Consent, ContactPoint, Suppression
 from database.delivery_reports import DeliveryReportRow
 from database.events import Event
@@ -41,9 +40,7 @@ from domain.received_mails import MailKind, MailOutcome
 from domain.support import CaseInput, CaseKind, CaseOpenedStep, CaseState
 from domain.tasks import Role
 from messaging.links import Links
-from supervisor.postgres import PostgresServer
 from tests.activities.dispatching import dispatcher, queue, running, until_settled
-from tests.conftest import new_database
 from tests.messaging.post_office import PostOffice
 from tests.messaging.received import answer, bounce, complaint, qmail_bounce
 from tests.messaging.test_mail_reading import MADE_UP, with_files
@@ -130,29 +127,9 @@ class Desk:
         return [signal.signal_name for signal in told if signal.signal_name]
 
 
-@pytest.fixture(scope="module")
-async def desks(
-    temporal: WorkflowEnvironment, postgres: PostgresServer
-) -> AsyncGenerator[tuple[Sessions, Client]]:
-    """One database for all: to make one takes longer than to empty it."""
-    with new_database(postgres) as url:
-        sessions = connect(url)
-        yield sessions, temporal.client
-        await sessions.kw["bind"].dispose()
-    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
-        with contextlib.suppress(RPCError):  # the list is a little behind
-            handle = temporal.client.get_workflow_handle(execution.id)
-            await handle.terminate("the tests of received mail are over")
-
-
 @pytest.fixture
-async def desk(desks: tuple[Sessions, Client]) -> AsyncGenerator[Desk]:
-    sessions, client = desks
-    yield Desk(sessions, client)
-    tables = "customers, events, received_mails, received_texts, delivery_reports, suppressions"
-    async with sessions.begin() as session:
-        await session.execute(sa.text(f"TRUNCATE {tables} CASCADE"))
-        await session.execute(sa.text("DROP FUNCTION IF EXISTS die, stumble CASCADE"))
+def desk(emptied: Sessions, temporal: WorkflowEnvironment) -> Desk:
+    return Desk(emptied, temporal.client)
 
 
 # --- bounces and complaints ----------------------------------------------------------------------

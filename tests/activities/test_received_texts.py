@@ -24,8 +24,6 @@ from tests.activities.dispatching import queue
 T = TypeVar("T")
 NUMBER = "+5511961234567"
 
-pytestmark = pytest.mark.usefixtures("only_my_processes")
-
 
 class Desk:
     def __init__(self, sessions: Sessions, client: Client) -> None:
@@ -53,8 +51,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(sessions: Sessions, temporal: WorkflowEnvironment) -> Desk:
-    return Desk(sessions, temporal.client)
+def desk(emptied: Sessions, temporal: WorkflowEnvironment) -> Desk:
+    return Desk(emptied, temporal.client)
 
 
 async def test_stop_suppresses_the_number_when_it_is_stored_and_withdraws_the_consent(

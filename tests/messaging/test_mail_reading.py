@@ -244,6 +244,7 @@ MADE_UP = {
     "broken base64": b"Content-Transfer-Encoding: base64\n\n=a=b===",
     "an unknown charset in a header": b"Subject: =?klingon?q?x?= =?utf-8?b?!!!?=\n\nx",
     "NUL": b"From: a\0b@example.com\nSubject: a\0b\n\nte\0xt \xff\xfe",
+    "NUL in an id": b"In-Reply-To: <a\0b@x> <\xff@x>\nMessage-ID: <\0@x>\n\nx",
     "a header of 1 MB": b"Subject: " + b"x" * 1_000_000 + b"\n\nx",
     "ids without an end": b"References: " + b"<x@y> " * 200_000 + b"\n\nx",
     "nested 50 levels": nested(50),

@@ -13,7 +13,7 @@ from tests.messaging.post_office import free_port
 from tests.messaging.received import answer
 
 T = TypeVar("T")
-SHORT = ReceiverLimits(sessions=3, silence=2.0, session=3.0, keeping=0.5)
+SHORT = ReceiverLimits(sessions=3, silence=5.0, session=1.5, keeping=0.3)
 
 
 @dataclass
