@@ -9,20 +9,24 @@ import hashlib
 import logging
 import re
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from temporalio.client import Client
-from temporalio.service import RPCError
 
-from activities.received_words import ask_whose, on_his_clock, tell_of_opt_out, tell_of_reply
+from activities.received_words import (
+    ask_whose,
+    is_away,
+    on_his_clock,
+    tell_of_opt_out,
+    tell_of_reply,
+    where,
+)
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once
 from database.customers import ContactPoint
@@ -39,7 +43,6 @@ from messaging.mail_reading import ReadMail, read_mail
 from messaging.mail_reports import Fate
 
 _TURN = 2.0  # seconds; then others have theirs
-_AWAY = (RPCError, OperationalError, InterfaceError, InternalError, OSError)
 _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
 _REPORTED = {
@@ -68,14 +71,10 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
                     break
                 mail_id = row.id
                 outcomes.append(await _Mail(session, client, signing_key, row).take_in())
-        except _AWAY:
-            raise
         except Exception as problem:
-            if mail_id is None:
+            if mail_id is None or is_away(problem):
                 raise
-            # Where it happened, and not what it says, which may quote the mail.
-            frames = "".join(traceback.format_tb(problem.__traceback__))
-            _log.error("mail %s: %s\n%s", mail_id, type(problem).__name__, frames)
+            _log.error("mail %s: %s", mail_id, where(problem))
             await _mark_failed(sessions, mail_id, type(problem).__name__)
             outcomes.append(MailOutcome.FAILED)
     return outcomes

@@ -1,5 +1,6 @@
 """What follows from a received text message: an opt-out, an answer to HELP, a customer's words."""
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -8,7 +9,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from activities.received_words import on_his_clock, tell_of_opt_out, tell_of_reply
+from activities.received_words import (
+    is_away,
+    on_his_clock,
+    tell_of_opt_out,
+    tell_of_reply,
+    where,
+)
 from database.base import Sessions, insert_once
 from database.customers import ContactPoint
 from database.messages import Message
@@ -22,25 +29,31 @@ from domain.received_texts import TextOutcome
 
 _AT_ONCE = 50
 _SOURCE = "text"
+_log = logging.getLogger(__name__)
 
 
 async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]:
     """Act on the next text messages, each in a transaction of its own; what came of them.
 
-    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away.
+    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away;
+    a text that we stumble over is marked and holds up none.
     """
     outcomes: list[TextOutcome] = []
     while len(outcomes) < _AT_ONCE:
-        async with sessions.begin() as session:
-            row = await session.scalar(_NEXT)
-            if row is None:
-                break
-            row.outcome = await _act(session, client, row)
-            row.processed_at = sa.func.now()
-            if row.customer_id is not None:
-                at = await on_his_clock(session, row.customer_id, row.received_at)
-                row.happened_at = at
-            outcomes.append(row.outcome)
+        text_id: UUID | None = None
+        try:
+            async with sessions.begin() as session:
+                row = await session.scalar(_NEXT)
+                if row is None:
+                    break
+                text_id = row.id
+                outcomes.append(await _take_in(session, client, row))
+        except Exception as problem:
+            if text_id is None or is_away(problem):
+                raise
+            _log.error("text %s: %s", text_id, where(problem))
+            await _mark_failed(sessions, text_id)
+            outcomes.append(TextOutcome.FAILED)
     return outcomes
 
 
@@ -51,6 +64,23 @@ _NEXT = (
     .limit(1)
     .with_for_update(skip_locked=True)
 )
+
+
+async def _mark_failed(sessions: Sessions, text_id: UUID) -> None:
+    async with sessions.begin() as session:
+        await session.execute(
+            sa.update(ReceivedText)
+            .where(ReceivedText.id == text_id, ReceivedText.processed_at.is_(None))
+            .values(processed_at=sa.func.now(), outcome=TextOutcome.FAILED)
+        )
+
+
+async def _take_in(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:
+    outcome = await _act(session, client, row)
+    if row.customer_id is not None:
+        row.happened_at = await on_his_clock(session, row.customer_id, row.received_at)
+    row.outcome, row.processed_at = outcome, sa.func.now()
+    return outcome
 
 
 async def _act(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:

@@ -204,8 +204,12 @@ CHECKS = (
     ),
     Check(
         "received_failed",
-        "{count} mails that came could not be acted upon",
-        f"SELECT x.id::text FROM received_mails x WHERE {_WITHIN} AND x.outcome = 'failed'",
+        "{count} mails or texts that came could not be acted upon",
+        f"""
+        SELECT 'mail ' || x.id FROM received_mails x WHERE {_WITHIN} AND x.outcome = 'failed'
+        UNION ALL
+        SELECT 'text ' || x.id FROM received_texts x WHERE {_WITHIN} AND x.outcome = 'failed'
+        """,
     ),
     Check(
         "messages_failed",

@@ -9,4 +9,5 @@ class TextOutcome(StrEnum):
     HELPED = "helped"  # HELP was answered
     KEPT = "kept"  # HELP was answered to the number not long ago
     REPLY_RECEIVED = "reply_received"  # the customer's relationship was told
+    FAILED = "failed"  # by a fault of ours
     UNKNOWN_SENDER = "unknown_sender"  # a number of nobody, or of several

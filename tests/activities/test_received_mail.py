@@ -426,16 +426,29 @@ WHEN (NEW.body->>'text' = 'the first') EXECUTE FUNCTION stumble()
 """
 
 
-class Away(Interceptor):
-    """Temporal does not answer."""
+class Refusing(Interceptor):
+    """Temporal refuses every signal."""
+
+    def __init__(self, status: RPCStatusCode) -> None:
+        self._status = status
 
     def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        return _Away(next)
+        return _Refusing(next, self._status)
 
 
-class _Away(OutboundInterceptor):
+class _Refusing(OutboundInterceptor):
+    def __init__(self, next: OutboundInterceptor, status: RPCStatusCode) -> None:
+        super().__init__(next)
+        self._status = status
+
     async def signal_workflow(self, input: SignalWorkflowInput) -> None:
-        raise RPCError("away", RPCStatusCode.UNAVAILABLE, b"")
+        raise RPCError("refused", self._status, b"")
+
+
+def refusing(desk: Desk, status: RPCStatusCode) -> Desk:
+    config = desk.client.config()
+    config["interceptors"] = [Refusing(status)]
+    return Desk(desk.sessions, Client(**config))
 
 
 async def test_an_intake_that_dies_before_its_commit_leaves_nothing_behind(desk: Desk) -> None:
@@ -468,10 +481,8 @@ async def test_two_intakes_share_the_mails(desk: Desk) -> None:
 
 async def test_temporal_away_leaves_the_mail_for_later(desk: Desk) -> None:
     await desk.sent()
-    config = desk.client.config()
-    config["interceptors"] = [Away()]
     with pytest.raises(RPCError):
-        await Desk(desk.sessions, Client(**config)).comes(answer())
+        await refusing(desk, RPCStatusCode.UNAVAILABLE).comes(answer())
     assert (await desk.take_in()) == [MailOutcome.REPLY_RECEIVED]
 
 
@@ -502,6 +513,13 @@ async def test_a_fault_of_ours_marks_the_mail_and_goes_on(desk: Desk) -> None:
             await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], raw)
         await session.execute(sa.text(_STUMBLES_OVER_THE_FIRST))
     assert await desk.take_in() == [MailOutcome.FAILED, MailOutcome.REPLY_RECEIVED]
+
+
+async def test_a_relationship_that_takes_no_more_facts_holds_up_no_other(desk: Desk) -> None:
+    await desk.sent()
+    mail = await refusing(desk, RPCStatusCode.INVALID_ARGUMENT).comes(answer())
+    assert (mail.outcome, mail.because) == (MailOutcome.FAILED, "RPCError")
+    assert await desk.all(Event) == []
 
 
 async def test_attachments_are_kept_with_their_mail(desk: Desk) -> None:

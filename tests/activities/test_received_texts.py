@@ -122,3 +122,19 @@ async def test_anything_else_is_a_reply_of_the_one_who_has_the_number(desk: Desk
     [event] = await desk.all(Event)
     assert (event.customer_id, event.body["text"]) == (customer, "Saturday is fine")
     assert await desk.comes("hello?", number="+4930123456") == [TextOutcome.UNKNOWN_SENDER]
+
+
+async def test_a_text_that_we_stumble_over_holds_up_no_other(desk: Desk) -> None:
+    await desk.customer()
+    async with desk.sessions.begin() as session:
+        for text in ("hello", "STOP"):
+            await keep_text(session, "twilio", text, NUMBER, text)
+        await session.execute(
+            sa.text("ALTER TABLE events ADD CONSTRAINT no_hello CHECK (kind <> 'reply_received')")
+        )
+    try:
+        outcomes = await take_in_texts(desk.sessions, desk.client)
+    finally:
+        async with desk.sessions.begin() as session:
+            await session.execute(sa.text("ALTER TABLE events DROP CONSTRAINT no_hello"))
+    assert outcomes == [TextOutcome.FAILED, TextOutcome.STOPPED]

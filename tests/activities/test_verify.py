@@ -285,7 +285,7 @@ async def test_mails_and_texts_that_nobody_looks_at_or_that_we_stumbled_over(wor
     found = {finding.check: finding.examples for finding in (await world.check()).findings}
     assert found == {
         "received_unprocessed": sorted([f"mail {forgotten.id}", f"text {text.id}"]),
-        "received_failed": [str(stumbled.id)],
+        "received_failed": [f"mail {stumbled.id}"],
     }
 
 

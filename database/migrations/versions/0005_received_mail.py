@@ -118,6 +118,7 @@ def upgrade() -> None:
             "outcome",
             sa.Enum(
                 *("stopped", "started", "helped", "kept", "reply_received", "unknown_sender"),
+                "failed",
                 name="textoutcome",
                 native_enum=False,
                 length=40,
