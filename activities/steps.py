@@ -16,8 +16,9 @@ from database.processes import ProcessRow
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.clock import Clock
+from domain.contacts import Decision
 from domain.errors import Refusal
-from domain.messages import MESSAGES, MessageRequest, message_key
+from domain.messages import MESSAGES, MessageRequest, MessageState, message_key
 from domain.policies import POLICIES, Policy, PolicyKind
 from domain.processes import Step
 from domain.tasks import TaskRequest, TaskState, task_id_of
@@ -161,9 +162,22 @@ def _begin_step(*, last: bool) -> sa.Executable:
 _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)
 
 
-async def queue_message(session: AsyncSession, step: Step, request: MessageRequest) -> None:
-    """Ask for a message in the step's transaction; asking again for the same changes nothing."""
+async def queue_message(
+    session: AsyncSession,
+    step: Step,
+    request: MessageRequest,
+    *,
+    cancelled: Decision | None = None,
+) -> None:
+    """Ask for a message in the step's transaction; asking again for the same changes nothing.
+
+    One that is `cancelled` at once is there only to say why it was not sent.
+    """
     kind = MESSAGES[request.template]
+    fate: dict[str, Any] = {}
+    if cancelled is not None:
+        decision = cancelled.model_dump(mode="json")
+        fate = {"state": MessageState.CANCELLED, "decision": decision}
     await insert_once(
         session,
         Message,
@@ -179,6 +193,7 @@ async def queue_message(session: AsyncSession, step: Step, request: MessageReque
         text_id=request.text_id,
         not_after=request.not_after,
         asked_at=step.at,
+        **fate,
     )
 
 

@@ -23,7 +23,7 @@ from database.messages import Message
 from database.queries.customers import hold_messages
 from database.support import Case
 from domain.contacts import Decision, Outcome
-from domain.messages import MessageRequest, MessageState, Template, message_key
+from domain.messages import MessageRequest, MessageState, Template
 from domain.policies import PolicyKind, SupportPolicy
 from domain.received_mails import MAIL_EVENT, ONE_ANSWER_IN
 from domain.support import (
@@ -273,14 +273,7 @@ async def acknowledge_case(
         Message.queued_at > sa.func.now() - ONE_ANSWER_IN,
     )
     second = by_mail and await session.scalar(lately.limit(1)) is not None
-    await queue_message(session, step, request)
-    if second:
-        key = message_key(step.workflow_id, request.template, request.occurrence)
-        await session.execute(
-            sa.update(Message)
-            .where(Message.key == key, Message.state == MessageState.QUEUED)
-            .values(state=MessageState.CANCELLED, decision=_ONE_ANSWER.model_dump(mode="json"))
-        )
+    await queue_message(session, step, request, cancelled=_ONE_ANSWER if second else None)
 
 
 _ONE_ANSWER = Decision(
