@@ -257,8 +257,8 @@ def _detail(problem_json: str) -> str:
 
 
 def _settings_problem(problem: ValidationError) -> str:
-    parts = (f"CRM_{str(e['loc'][0]).upper()}: {e['msg']}" for e in problem.errors() if e["loc"])
-    return "; ".join(parts)
+    named = ((f"CRM_{str(e['loc'][0]).upper()}: " if e["loc"] else "", e) for e in problem.errors())
+    return "; ".join(name + e["msg"].removeprefix("Value error, ") for name, e in named)
 
 
 def main() -> None:

@@ -65,6 +65,14 @@ class Settings(BaseSettings):
     company: str = Field("Perennial", description="the sender's name in messages")
     mail_from: str = "Perennial <hello@perennial.example>"
     mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
+    inbound_domain: str = Field(
+        "",
+        pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+)?$",
+        description="whose mail comes back to us: bounces and replies; empty: none does",
+    )
+    inbound_port: int = Field(
+        0, ge=0, le=65535, description="where that mail is taken by SMTP on 127.0.0.1; 0: not here"
+    )
     staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")
 
     inbox_path: Path | None = Field(None, description="default: <data dir>/inbox.sqlite")
@@ -79,6 +87,12 @@ class Settings(BaseSettings):
             raise ValueError(
                 "CRM_TWILIO_ACCOUNT_SID needs CRM_TWILIO_AUTH_TOKEN and CRM_TWILIO_FROM"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mail_comes_back_to_a_domain(self) -> Self:
+        if self.inbound_port and not self.inbound_domain:
+            raise ValueError("CRM_INBOUND_PORT needs CRM_INBOUND_DOMAIN: whose mail is taken")
         return self
 
     @classmethod

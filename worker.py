@@ -211,14 +211,13 @@ async def start_messaging(client: Client) -> None:
         id=INTAKE_WORKFLOW_ID,
         task_queue=MESSAGING_QUEUE,
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-        static_summary="Takes in what providers report about messages",
+        static_summary="Takes in what comes back: reports about messages, mails, texts",
     )
 
 
 def message_activities(settings: Settings, client: Client, sessions: Sessions) -> MessageActivities:
     """With every provider that settings configure; a policy of kind sending says who is asked."""
     inbox = Inbox(settings.inbox)
-    key = settings.signing_key_path.read_text().strip().encode()
     providers = configured_providers(settings)
     # Only the local inbox can be asked what it has really taken.
     evidence: dict[str, Evidence] = {ProviderName.LOCAL_SMS: inbox}
@@ -229,9 +228,18 @@ def message_activities(settings: Settings, client: Client, sessions: Sessions) -
         client=client,
         providers={provider.name: provider for provider in providers},
         renderer=Renderer(settings.company),
-        links=Links(settings.links_base, key, settings.mail_domain),
+        links=Links(
+            settings.links_base,
+            signing_key(settings),
+            settings.mail_domain,
+            settings.inbound_domain,
+        ),
         evidence=evidence,
     )
+
+
+def signing_key(settings: Settings) -> bytes:
+    return settings.signing_key_path.read_text().strip().encode()
 
 
 def configured_providers(settings: Settings) -> list[Provider]:
@@ -285,7 +293,9 @@ async def run(settings: Settings) -> None:
     messages = message_activities(settings, client, sessions)
     workers = [
         lifecycle_worker(client, sessions),
-        messaging_worker(client, messages, ReceivedActivities(sessions, client)),
+        messaging_worker(
+            client, messages, ReceivedActivities(sessions, client, signing_key(settings))
+        ),
         bulk_worker(client, sweeps),
     ]
     async with contextlib.AsyncExitStack() as running:

@@ -14,9 +14,21 @@ from database.base import Sessions, table_of
 from database.customers import Consent
 from database.processes import Lifecycle, ProcessRow
 from domain.contacts import ConsentState
-from domain.lifecycle import FactRecorded, LifecycleStep, LifecycleTerms
+from domain.lifecycle import (
+    FactRecorded,
+    LifecycleStep,
+    LifecycleTerms,
+    MailUnclear,
+    unclear_mail_key,
+)
 from domain.messages import Purpose
-from domain.policies import FollowUpPolicy, PolicyKind, RetentionPolicy
+from domain.policies import (
+    FollowUpPolicy,
+    PolicyKind,
+    Priority,
+    RetentionPolicy,
+    SupportPolicy,
+)
 from domain.processes import ProcessKind, Stage
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
@@ -76,6 +88,8 @@ class LifecycleActivities:
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
                 if step.need is not None:
                     await _ask_for_opportunity(session, step)
+                if step.unclear is not None:
+                    await _ask_whose_mail(session, step, step.unclear)
         unheard = [
             workflow_id
             for workflow_id in step.tell
@@ -114,6 +128,17 @@ async def _ask_for_opportunity(session: AsyncSession, step: LifecycleStep) -> No
         kind=TaskKind.OPPORTUNITY,
         role=Role.ACCOUNT_MANAGER,
         due_at=due_at,
+    )
+    await open_task(session, step, task)
+
+
+async def _ask_whose_mail(session: AsyncSession, step: LifecycleStep, mail: MailUnclear) -> None:
+    policy = cast(SupportPolicy, await current_policy(session, PolicyKind.SUPPORT))
+    task = TaskRequest(
+        key=unclear_mail_key(mail.mail_id),
+        kind=TaskKind.ATTRIBUTE_MAIL,
+        role=Role.SUPPORT_AGENT,
+        due_at=step.at + policy.first_response[Priority.NORMAL],
     )
     await open_task(session, step, task)
 

@@ -335,6 +335,8 @@ class ClaimWriter:
         self, due: Any, reader: Reader, address: str, rendered: Rendered, stream: Stream
     ) -> OutgoingMessage:
         message_id: UUID = due.id
+        by_mail = due.channel is Channel.EMAIL
+        answerable = by_mail and due.customer_id is not None
         return OutgoingMessage(
             effect=str(message_id),
             message_id=self.links.message_id(due.key),
@@ -345,7 +347,8 @@ class ClaimWriter:
             html=rendered.html,
             unsubscribe_url=self._unsubscribe_url(due),
             sender=stream.sender,
-            reply_to=stream.reply_to,
+            return_path=self.links.return_path(message_id) if by_mail else "",
+            reply_to=stream.reply_to or (self.links.reply_to(message_id) if answerable else ""),
             urgent=due.message_class is not MessageClass.MARKETING,
             still_ours=lambda: self.still_ours(message_id),
         )

@@ -9,6 +9,8 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.delivery_reports import take_in_reports
+from activities.received_mail import take_in_mail
+from activities.received_texts import take_in_texts
 from database.base import Sessions
 from domain.delivery_reports import ReportKind
 from domain.messages import IntakeCounts, IntakeRound
@@ -20,6 +22,7 @@ _FASTEST_LOOK, _SLOWEST_LOOK = 0.1, 1.0  # seconds between two looks that find n
 class ReceivedActivities:
     sessions: Sessions
     client: Client
+    signing_key: bytes  # of the tokens in the addresses that mail comes back to
 
     @activity.defn
     async def take_in(self, request: IntakeRound) -> IntakeCounts:
@@ -43,7 +46,10 @@ class ReceivedActivities:
 
     async def _turn(self) -> IntakeCounts:
         """Once around all that may have arrived."""
-        return _counted(await take_in_reports(self.sessions, self.client))
+        mails = await take_in_mail(self.sessions, self.client, self.signing_key)
+        texts = await take_in_texts(self.sessions, self.client)
+        reports = _counted(await take_in_reports(self.sessions, self.client))
+        return reports.plus(IntakeCounts(mails=len(mails), texts=len(texts)))
 
 
 def _counted(kinds: list[ReportKind]) -> IntakeCounts:

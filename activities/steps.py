@@ -17,8 +17,9 @@ from database.queries.policies import current_policy as current_policy
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.clock import Clock
+from domain.contacts import Decision
 from domain.errors import Refusal
-from domain.messages import MessageRequest
+from domain.messages import MessageRequest, MessageState
 from domain.policies import POLICIES, Policy, PolicyKind
 from domain.processes import Step
 from domain.tasks import TaskRequest, TaskState, task_id_of
@@ -162,8 +163,21 @@ def _begin_step(*, last: bool) -> sa.Executable:
 _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)
 
 
-async def queue_message(session: AsyncSession, step: Step, request: MessageRequest) -> None:
-    """Ask for a message in the step's transaction; asking again for the same changes nothing."""
+async def queue_message(
+    session: AsyncSession,
+    step: Step,
+    request: MessageRequest,
+    *,
+    cancelled: Decision | None = None,
+) -> None:
+    """Ask for a message in the step's transaction; asking again for the same changes nothing.
+
+    One that is `cancelled` at once is there only to say why it was not sent.
+    """
+    fate: dict[str, Any] = {}
+    if cancelled is not None:
+        decision = cancelled.model_dump(mode="json")
+        fate = {"state": MessageState.CANCELLED, "decision": decision}
     await insert_message(
         session,
         request,
@@ -171,6 +185,7 @@ async def queue_message(session: AsyncSession, step: Step, request: MessageReque
         workflow_id=step.workflow_id,
         step=step.key,
         asked_at=step.at,
+        **fate,
     )
 
 

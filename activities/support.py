@@ -20,9 +20,12 @@ from activities.steps import (
 )
 from database.base import Sessions
 from database.messages import Message
+from database.queries.customers import hold_messages
 from database.support import Case
+from domain.contacts import Decision, Outcome
 from domain.messages import MessageRequest, MessageState, Template
 from domain.policies import PolicyKind, SupportPolicy
+from domain.received_mails import MAIL_EVENT, ONE_ANSWER_IN
 from domain.support import (
     CaseAnsweredStep,
     CaseAssignedStep,
@@ -88,7 +91,7 @@ class SupportActivities:
                     .on_conflict_do_nothing()
                 )
                 await open_task(session, step, task, case_id=opened.case_id)
-                await queue_message(session, step, _acknowledgement(opened, task.due_at))
+                await acknowledge_case(session, step, _acknowledgement(opened, task.due_at))
         fact = CaseOpened(
             event_id=f"{step.workflow_id}/opened",
             occurred_at=step.at,
@@ -110,6 +113,7 @@ class SupportActivities:
             )
             accepted = state in (
                 *(MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.COMPLAINED),
+                MessageState.CANCELLED,  # he has had one today
             )
             facts = {"accepted": accepted, "message": state}
             await begin_step(session, step, "acknowledgement_checked", facts)
@@ -177,7 +181,8 @@ class SupportActivities:
     @activity.defn
     async def record_case_reopened(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "case_reopened", {"by": step.by}):
+            facts = {"by": step.by, "event": step.event_id}
+            if await begin_step(session, step, "case_reopened", facts):
                 await _move(
                     session, step, reopened=Case.reopened + 1, resolved_at=None, outcome=None
                 )
@@ -250,6 +255,32 @@ async def _write(session: AsyncSession, step: CaseStep, template: Template, text
         template=template, occurrence=step.key, context=context, text_id=text_id
     )
     await queue_message(session, step, request)
+
+
+async def acknowledge_case(
+    session: AsyncSession, step: CaseOpenedStep, request: MessageRequest
+) -> None:
+    """Queue the acknowledgement. To a mail that comes soon after another it is cancelled at once:
+    the other side may be a machine, too, that no header shows to be one.
+    """
+    by_mail = step.opened.event_id.startswith(MAIL_EVENT)
+    if by_mail:
+        await hold_messages(session, step.customer_id)  # a second case at the same moment waits
+    lately = sa.select(Message.id).where(
+        Message.customer_id == step.customer_id,
+        Message.template == request.template,
+        Message.state != MessageState.CANCELLED,
+        Message.queued_at > sa.func.now() - ONE_ANSWER_IN,
+    )
+    second = by_mail and await session.scalar(lately.limit(1)) is not None
+    await queue_message(session, step, request, cancelled=_ONE_ANSWER if second else None)
+
+
+_ONE_ANSWER = Decision(
+    outcome=Outcome.CANCEL,
+    decided_by="one_automatic_answer",
+    because="an automatic answer went to the same customer less than 24 hours ago",
+)
 
 
 def _acknowledgement(opened: CaseInput, respond_by: datetime) -> MessageRequest:

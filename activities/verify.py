@@ -198,6 +198,26 @@ CHECKS = (
         """,
     ),
     Check(
+        "received_unprocessed",
+        "{count} mails or texts that came have waited for more than a minute",
+        f"""
+        SELECT 'mail ' || x.id FROM received_mails x
+        WHERE {_WITHIN} AND x.processed_at IS NULL AND x.received_at < now() - interval '1 minute'
+        UNION ALL
+        SELECT 'text ' || x.id FROM received_texts x
+        WHERE {_WITHIN} AND x.processed_at IS NULL AND x.received_at < now() - interval '1 minute'
+        """,
+    ),
+    Check(
+        "received_failed",
+        "{count} mails or texts that came could not be acted upon",
+        f"""
+        SELECT 'mail ' || x.id FROM received_mails x WHERE {_WITHIN} AND x.outcome = 'failed'
+        UNION ALL
+        SELECT 'text ' || x.id FROM received_texts x WHERE {_WITHIN} AND x.outcome = 'failed'
+        """,
+    ),
+    Check(
         "messages_failed",
         "{count} messages could not be handed over",
         f"SELECT x.key FROM messages x WHERE {_WITHIN} AND x.state = 'failed'",

@@ -37,6 +37,8 @@ from api import (
     promises,
     provider_events,
     publications,
+    received_mails,
+    received_texts,
     resend_events,
     schedules,
     simulations,
@@ -48,6 +50,7 @@ from api import (
     timeline,
     tracking_page,
     twilio_events,
+    twilio_texts,
     unsubscribe_page,
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
@@ -58,6 +61,7 @@ from settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_BODY = 1_048_576
+_LARGER_BODIES = {f"/api/v1{received_mails.PREFIX}": received_mails.LARGEST_BODY}
 _CONNECTION = {
     "options": "-c statement_timeout=10s -c lock_timeout=10s",
     "connect_timeout": "5",
@@ -82,6 +86,8 @@ PRIVATE: tuple[APIRouter, ...] = (
     template_trials.router,
     claims.router,
     delivery_reports.router,
+    received_mails.router,
+    received_texts.router,
     processes.router,
     schedules.router,
     policies.router,
@@ -98,7 +104,11 @@ PUBLIC: tuple[APIRouter, ...] = (
     inbox_page.router,
 )
 # Providers sign what they tell us.
-SIGNED: tuple[APIRouter, ...] = (resend_events.router, twilio_events.router)
+SIGNED: tuple[APIRouter, ...] = (
+    resend_events.router,
+    twilio_events.router,
+    twilio_texts.router,
+)
 _PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/metrics"})  # those in the OpenAPI document
 
 
@@ -123,7 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(v1)
     for router in (*PUBLIC, *SIGNED):
         app.include_router(router)
-    app.add_middleware(BodyLimit, most=LARGEST_BODY)
+    app.add_middleware(BodyLimit, most=LARGEST_BODY, larger=_LARGER_BODIES)
     app.add_middleware(Observed, figures=app.state.figures)
     errors.install(app)
     pages.install(app)

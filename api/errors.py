@@ -156,7 +156,9 @@ EXPLAINED: dict[Code, Explained] = {
     Code.PRECONDITION_FAILED: Explained(
         412, "Somebody changed it meanwhile", "Read it again, merge, and send the new ETag."
     ),
-    Code.TOO_LARGE: Explained(413, "The body is too large", "Send at most 1 MB."),
+    Code.TOO_LARGE: Explained(
+        413, "The body is too large", "Send at most 1 MB; a received mail may have 10."
+    ),
     Code.UNSUPPORTED_MEDIA_TYPE: Explained(
         415,
         "The body has another content type",

@@ -29,11 +29,9 @@ from api.fields import (
     StaffId,
     Word,
 )
-from database.customers import Consent
 from database.feedback import Need
-from database.queries.customers import hold_messages
+from database.queries.customers import withdraw_consents
 from database.queries.intake import Ground
-from domain.contacts import ConsentState
 from domain.delivery import (
     REACHES,
     DeliveryAttemptFailed,
@@ -196,26 +194,15 @@ class OptedOutEvent(_OfLifecycle):
         )
 
     async def record(self, session: AsyncSession, ground: Ground) -> None:
-        channels = [self.channel] if self.channel else list(Channel)
         assert ground.customer_id is not None
-        await hold_messages(session, ground.customer_id)
-        await session.execute(
-            insert(Consent)
-            .values(
-                [
-                    {
-                        "id": derived_id("opt-out", self.event_id, channel),
-                        "customer_id": ground.customer_id,
-                        "channel": channel,
-                        "purpose": self.purpose,
-                        "state": ConsentState.WITHDRAWN,
-                        "source": self.source,
-                        "occurred_at": self.occurred_at,
-                    }
-                    for channel in channels
-                ]
-            )
-            .on_conflict_do_nothing()
+        await withdraw_consents(
+            session,
+            ground.customer_id,
+            self.event_id,
+            [self.channel] if self.channel else list(Channel),
+            self.purpose,
+            source=self.source,
+            occurred_at=self.occurred_at,
         )
 
 

@@ -5,6 +5,7 @@ Nothing is coerced: a number in quotes, a boolean for a number, a date without i
 
 import re
 import unicodedata
+from base64 import b64decode
 from datetime import UTC, date, datetime
 from functools import cache
 from typing import Annotated, Any
@@ -23,6 +24,8 @@ from pydantic import (
     StringConstraints,
     WithJsonSchema,
 )
+
+from domain.plain_text import clean
 
 EARLIEST_YEAR, LATEST_YEAR = 1990, 2200
 LARGEST_AMOUNT = 10**13  # minor units
@@ -161,6 +164,13 @@ def _currencies() -> frozenset[str]:
     return frozenset(list_currencies())
 
 
+def _decoded(value: object) -> bytes:
+    try:
+        return b64decode(value if isinstance(value, str) else b"!", validate=True)
+    except ValueError:
+        raise ValueError("is not base64: encode the bytes as RFC 4648, section 4") from None
+
+
 def _currency(text: str) -> str:
     if text not in _currencies():
         raise ValueError("is not a currency of ISO 4217: write it as EUR")
@@ -186,6 +196,18 @@ Prose = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000),
     AfterValidator(_prose),
+]
+Envelope = Annotated[
+    str, StringConstraints(strip_whitespace=True, max_length=320), AfterValidator(_line)
+]
+Written = Annotated[
+    str,
+    StringConstraints(max_length=10_000),
+    AfterValidator(clean),
+    Field(description="as a customer wrote it; what can't be stored or shown is left out"),
+]
+Base64 = Annotated[
+    bytes, BeforeValidator(_decoded), _schema(contentEncoding="base64", description="base64")
 ]
 Reference = Annotated[
     str,

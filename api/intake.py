@@ -1,7 +1,5 @@
 """Accepting a fact: its row and the signal to its process in one transaction, once per event id."""
 
-import hashlib
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,8 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import Resources
 from api.errors import Code, Problem, invalid_field
 from api.event_bodies import EventBody
-from database.base import insert_once
-from database.events import Event
+from database.events import fingerprint_of, keep_event
 from database.queries.intake import Ground, find_ground
 from domain.clock import Clock
 from domain.processes import derived_id
@@ -50,7 +47,7 @@ async def accept(
     """
     body = event.model_dump(mode="json", exclude_unset=True)
     told = body if sent is None else sent.model_dump(mode="json", exclude_unset=True)
-    fingerprint = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    fingerprint = fingerprint_of(told)
     about: dict[str, Any] = {
         "customer_id": getattr(event, "customer_id", None),
         "customer_reference": getattr(event, "customer_reference", None),
@@ -63,20 +60,17 @@ async def accept(
     event.refuse_unfounded(ground)
     refuse_future(event.occurred_at, ground.clock)
     workflow_id = event.workflow_id(ground)
-    inserted = await insert_once(  # waits for a twin that is under way
+    kept = await keep_event(
         session,
-        Event,
-        event_id=event.event_id,
-        kind=event.kind,
+        body,
+        fingerprint=fingerprint,
         customer_id=ground.customer_id,
         order_id=event.order(),
         workflow_id=workflow_id,
         occurred_at=event.occurred_at,
-        body=body,
-        fingerprint=fingerprint,
         accepted_by=caller,
     )
-    if not inserted:  # a twin was faster
+    if not kept:  # a twin was faster
         ground = await find_ground(session, event.event_id, **about)
         return _repeated(event, ground, fingerprint)
     await event.record(session, ground)

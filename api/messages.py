@@ -18,8 +18,10 @@ from api.routing import ApiRoute
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.reactions import MessageReaction, ReactionKind
+from database.received_mails import ReceivedMail
 from domain.contacts import Decision
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.received_mails import MailKind, MailOutcome
 
 router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
 
@@ -108,6 +110,17 @@ class Reaction(BaseModel):
     first_at: datetime = Field(description="the first time that day; the machine's time")
 
 
+class CameBack(BaseModel):
+    """A mail that answers the message: a person's or a machine's, a bounce or a complaint."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    received_mail_id: UUID
+    kind: MailKind
+    outcome: MailOutcome
+    received_at: datetime
+
+
 class Explanation(BaseModel):
     """Why the message was sent, held back or not sent."""
 
@@ -122,6 +135,7 @@ class Explanation(BaseModel):
     provider: ProviderSaid
     reports: list[ReportView] = Field(description="in the order in which they were received")
     reactions: list[Reaction]
+    replies: list[CameBack] = Field(description="mails that answer it or came back")
 
 
 @router.get("")
@@ -160,8 +174,8 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """Who asked for it, each rule consulted, which one decided, what the provider said, and what
-    was reported afterwards.
+    """Who asked for it, each rule consulted, which one decided, what the provider said, what was
+    reported afterwards, and what came back.
     """
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
@@ -191,6 +205,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         ),
         reports=await _reports(session, message_id),
         reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
+        replies=await _replies(session, message_id),
     )
 
 
@@ -210,6 +225,18 @@ async def _reactions(session: AsyncSession, message_id: UUID) -> Sequence[Messag
         .order_by(MessageReaction.first_at, MessageReaction.kind, MessageReaction.link)
     )
     return found.all()
+
+
+async def _replies(session: AsyncSession, message_id: UUID) -> list[CameBack]:
+    found = await session.execute(
+        sa.select(
+            ReceivedMail.id.label("received_mail_id"),
+            *(ReceivedMail.kind, ReceivedMail.outcome, ReceivedMail.received_at),
+        )
+        .where(ReceivedMail.answers == message_id, ReceivedMail.processed_at.is_not(None))
+        .order_by(ReceivedMail.id)
+    )
+    return [CameBack.model_validate(row) for row in found]
 
 
 async def _message(session: AsyncSession, message_id: UUID) -> Message:

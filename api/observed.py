@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 from uuid import uuid4
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -80,19 +81,24 @@ class Observed:
 
 
 class BodyLimit:
-    """ASGI middleware: no body beyond `most` bytes is read, whatever its length header says."""
+    """ASGI middleware: no body beyond `most` bytes is read, whatever its length header says.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    `larger` has the limits of paths with another one.
+    """
+
+    def __init__(self, app: ASGIApp, most: int, larger: Mapping[str, int]) -> None:
         self.app = app
         self.most = most
+        self.larger = larger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        too_large = Problem(Code.TOO_LARGE, f"the body is larger than {self.most} bytes")
+        most = self.larger.get(scope["path"], self.most)
+        too_large = Problem(Code.TOO_LARGE, f"the body is larger than {most} bytes")
         announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and (len(announced) > 15 or int(announced) > self.most):
+        if announced.isdecimal() and (len(announced) > 15 or int(announced) > most):
             await respond(Request(scope), too_large)(scope, receive, send)
             return
         received = 0
@@ -101,7 +107,7 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.most:
+            if received > most:
                 raise too_large
             return message
 

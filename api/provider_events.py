@@ -4,6 +4,7 @@ A provider has no API key: its signature says who it is. It repeats what we don'
 so an event is known by its id, and one that says nothing to us is taken too.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,11 @@ class EventTaken(BaseModel):
     duplicate: bool = Field(description="true: it was stored before; nothing was done again")
 
 
-def documented_body(media: str, example: dict[str, Any]) -> dict[str, Any]:
+def documented_body(
+    media: str, example: dict[str, Any], required: Sequence[str] = ()
+) -> dict[str, Any]:
     """For a route that reads its body itself, since the signature covers its bytes."""
-    schema = {"type": "object", "examples": [example]}
+    schema: dict[str, Any] = {"type": "object", "examples": [example], "required": list(required)}
     return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}
 
 

@@ -19,6 +19,7 @@ from api.intake import Accepted, accept, business_now, event_id_for
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.events import Event
+from database.queries.replies import replies_to
 from database.support import Case, StaffText
 from domain.policies import Priority
 from domain.processes import Command, derived_id, support_workflow_id
@@ -104,6 +105,17 @@ class StaffTextView(BaseModel):
     recorded_at: datetime
 
 
+class ReplyView(BaseModel):
+    """What the customer wrote about the case later."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    event_id: str
+    text: str
+    occurred_at: datetime
+    received_mail_id: UUID | None = Field(description="the mail, with its attachments")
+
+
 class CaseDetail(CaseView):
     """A case with its words."""
 
@@ -111,6 +123,7 @@ class CaseDetail(CaseView):
     allowed_actions: list[str]
     text: str = Field(description="what the customer wrote to open it")
     staff_texts: list[StaffTextView]
+    replies: list[ReplyView]
 
 
 class _ByStaff(Body):
@@ -217,6 +230,7 @@ async def show_case(case_id: UUID, session: Session) -> CaseDetail:
         allowed_actions=list(ALLOWED[case.state]),
         text=str(opening.get("text") or opening.get("comment") or ""),
         staff_texts=[StaffTextView.model_validate(text) for text in texts],
+        replies=[ReplyView.model_validate(row) for row in await replies_to(session, case_id)],
     )
 
 

@@ -12,10 +12,10 @@ from api.contacts import customer_clock
 from api.deps import Session
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
-from database.queries.timeline import LINE, timeline_of
+from database.queries.timeline import LINE, MAIL, TEXT, timeline_of
 from domain.messages import MessageState
 from domain.processes import PHASES, Phase, ProcessKind
-from domain.timeline import words_for
+from domain.timeline import words_for, words_for_received
 
 router = APIRouter(prefix="/customers/{customer_id}", tags=["timeline"], route_class=ApiRoute)
 
@@ -29,10 +29,15 @@ _PHASES_BY_ID = {
 }
 
 
-class TimelineEntry(BaseModel):
-    """Something that happened, or a message. `happened_at` is business time."""
+What = Literal["line", "message", "mail", "text"]
 
-    what: Literal["line", "message"]
+
+class TimelineEntry(BaseModel):
+    """Something that happened, a message, or a mail or text that came. `happened_at` is business
+    time.
+    """
+
+    what: What
     kind: str = Field(description="the event's or step's word, or the message's template")
     words: str
     phase: Phase
@@ -48,10 +53,10 @@ async def show_timeline(
     customer_id: UUID,
     session: Session,
     paging: Paging,
-    what: Annotated[Literal["line", "message"] | None, Query()] = None,
+    what: Annotated[What | None, Query()] = None,
     oldest_first: Annotated[bool, Query()] = False,
 ) -> Page[TimelineEntry]:
-    """What happened and what the customer was told, the latest first."""
+    """What happened, what the customer was told and what he wrote, the latest first."""
     await customer_clock(session, customer_id)
     timeline = timeline_of(customer_id)
     statement = sa.select(timeline)
@@ -70,6 +75,8 @@ async def show_timeline(
 def _entry(row: Any) -> TimelineEntry:
     if row.what == LINE:
         words, phase = words_for(row.kind, row.facts), Phase(row.phase)
+    elif row.what in (MAIL, TEXT):
+        words, phase = words_for_received(row.kind, row.facts["outcome"]), Phase.AFTER
     else:
         words = f"Message: {row.kind.replace('_', ' ')} ({row.state})"
         phase = _PHASES_BY_ID.get(row.workflow_id.partition("/")[0], Phase.AFTER)

@@ -34,6 +34,7 @@ from worker import (
     lifecycle_worker,
     message_activities,
     messaging_worker,
+    signing_key,
     start_messaging,
 )
 
@@ -55,7 +56,9 @@ async def work(side: str, *, counts: bool) -> None:
         messages = message_activities(settings, client, sessions)
         workers = [
             lifecycle_worker(client, sessions),
-            messaging_worker(client, messages, ReceivedActivities(sessions, client)),
+            messaging_worker(
+                client, messages, ReceivedActivities(sessions, client, signing_key(settings))
+            ),
             bulk_worker(client, SweepActivities(sessions, client)),
         ]
     else:

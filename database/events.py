@@ -1,13 +1,17 @@
 """What other systems told us, once per event id; and the answers given to repeated requests."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from database.base import Base, uuid_key, written_now
+from database.base import Base, insert_once, uuid_key, written_now
 
 
 class Event(Base):
@@ -28,6 +32,42 @@ class Event(Base):
     fingerprint: Mapped[str]  # sha256 of the canonical body: another body under the id is refused
     accepted_by: Mapped[str]
     accepted_at: Mapped[datetime] = written_now()
+
+
+def fingerprint_of(told: Mapping[str, Any]) -> str:
+    """What a repeat is recognised by: sha256 of the canonical JSON of what was told."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+async def keep_event(
+    session: AsyncSession,
+    body: Mapping[str, Any],
+    *,
+    fingerprint: str,
+    customer_id: UUID | None,
+    workflow_id: str,
+    occurred_at: datetime,
+    accepted_by: str,
+    order_id: UUID | None = None,
+) -> bool:
+    """Store an event with its `event_id` and `kind`; False when one is there under the id.
+
+    Waits for a twin that is under way. To be called in the transaction in which the process is
+    told: before its commit, so that the event and what follows from it are there both or neither.
+    """
+    return await insert_once(
+        session,
+        Event,
+        event_id=body["event_id"],
+        kind=body["kind"],
+        customer_id=customer_id,
+        order_id=order_id,
+        workflow_id=workflow_id,
+        occurred_at=occurred_at,
+        body=dict(body),
+        fingerprint=fingerprint,
+        accepted_by=accepted_by,
+    )
 
 
 ANSWERS_KEPT_FOR = timedelta(hours=72)  # reliability.md §2

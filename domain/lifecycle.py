@@ -24,6 +24,17 @@ class OptedOut(Fact):
     purpose: Purpose = Purpose.MARKETING
 
 
+class MailUnclear(Fact):
+    """A mail names something of the customer, and its sender is none of his addresses."""
+
+    mail_id: UUID
+
+
+def unclear_mail_key(mail_id: UUID) -> str:
+    """Of the task that asks a person whose mail it is, within the lifecycle."""
+    return f"mail/{mail_id}"
+
+
 class OrderNews(Fact):
     """An order began or ended; from its delivery process."""
 
@@ -82,6 +93,7 @@ class LifecycleStep(Step):
     opens: bool = False  # the first step: answers with the terms
     starts: ProcessKind | None = None  # marketing or retention, if the facts allow it
     need: NeedStated | None = None
+    unclear: MailUnclear | None = None
     tell: tuple[str, ...] = ()  # workflow ids of stage processes
     tell_signal: str = ""
     tell_fact: dict[str, Any] = {}

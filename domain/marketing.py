@@ -52,3 +52,4 @@ class ReplyReceived(Fact):
     """The customer wrote; the words are in PostgreSQL under the event's id."""
 
     about_case: UUID | None = None
+    answers: str = ""  # workflow id of the process whose message it answers, where that is known

@@ -79,6 +79,7 @@ class Template(StrEnum):
     RETENTION_OFFER = "retention_offer"
     WIN_BACK = "win_back"
     CONFIRM_OPT_IN = "confirm_opt_in"
+    SMS_HELP = "sms_help"
     STAFF_DIGEST = "staff_digest"
 
 
@@ -143,6 +144,7 @@ MESSAGES: dict[Template, MessageKind] = {
     Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
     # Not of the purpose marketing: it is counted against no limit of selling.
     Template.CONFIRM_OPT_IN: MessageKind(_C.TRANSACTIONAL, _P.SUPPORT, _BOTH, ("confirm_until",)),
+    Template.SMS_HELP: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH),
     Template.STAFF_DIGEST: MessageKind(_C.STAFF, _P.SUPPORT, _ENGLISH, ("day", "lines")),
 }
 
@@ -217,6 +219,8 @@ class IntakeCounts(Payload):
     delivered: int = 0
     bounced: int = 0
     complained: int = 0
+    mails: int = 0
+    texts: int = 0
 
     def plus(self, other: "IntakeCounts") -> "IntakeCounts":
         mine, theirs = self.model_dump(), other.model_dump()

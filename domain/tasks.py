@@ -36,6 +36,7 @@ class TaskKind(StrEnum):
     OPPORTUNITY = "opportunity"
     SAVE_CUSTOMER = "save_customer"
     CORRECT_ADDRESS = "correct_address"
+    ATTRIBUTE_MAIL = "attribute_mail"
 
 
 OUTCOMES: dict[TaskKind, tuple[str, ...]] = {
@@ -50,6 +51,7 @@ OUTCOMES: dict[TaskKind, tuple[str, ...]] = {
     TaskKind.OPPORTUNITY: ("won", "lost", "nothing_there"),
     TaskKind.SAVE_CUSTOMER: ("saved", "lost", "offer"),
     TaskKind.CORRECT_ADDRESS: ("corrected", "not_possible"),
+    TaskKind.ATTRIBUTE_MAIL: ("attributed", "not_theirs"),
 }
 
 

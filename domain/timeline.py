@@ -7,6 +7,7 @@ from domain.tasks import TaskKind
 _WORDS = {
     "lead_received": "Showed interest",
     "reply_received": "Wrote to us",
+    "mail_unclear": "A mail came that may be the customer's: a person is asked",
     "opted_out": "Asked not to be written to any more",
     "risk_noticed": "Something says that the customer may leave",
     "silence_noticed": "Has been silent for longer than usual",
@@ -80,6 +81,21 @@ def words_for(kind: str, facts: Mapping[str, object]) -> str:
     said = _WORDS.get(kind) or _derived(kind)
     more = [form.format(facts[name]) for name, form in _FACTS.items() if facts.get(name)]
     return f"{said} ({', '.join(more).replace('_', ' ')})" if more else said
+
+
+_CAME = {
+    "reply": "Wrote a mail",
+    "auto_reply": "A machine answered our mail",
+    "bounce": "A mail came back undelivered",
+    "complaint": "Called our mail spam",
+    "unreadable": "Sent a mail that can't be read",
+    "text": "Wrote a text message",
+}
+
+
+def words_for_received(kind: str, outcome: str) -> str:
+    """A mail or text message of the customer, and what came of it."""
+    return f"{_CAME[kind]} ({outcome.replace('_', ' ')})"
 
 
 def _derived(kind: str) -> str:

@@ -6,8 +6,8 @@ only has its end in the value.
 """
 
 import hmac
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from binascii import Error as NotBase64
+from base64 import b32decode, b32encode, urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as NotEncoded
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -18,6 +18,8 @@ from domain.messages import Channel, Purpose
 
 _MAC_BYTES = 16
 LONGEST = 1_000  # characters of a token
+_MAIL_MAC_BYTES = 10
+_MAIL_TOKEN = 42  # characters
 
 
 class TokenPurpose(StrEnum):
@@ -27,6 +29,8 @@ class TokenPurpose(StrEnum):
     CONFIRM = "confirm"  # value: confirmation_value(...); path /v/<token>
     CLICK = "click"  # value: click_value(...); path /c/<token>
     OPEN = "open"  # value: the message's id; path /o/<token>
+    BOUNCE = "bounce"  # of a message row; bounce+<token>@ is the envelope's sender (VERP)
+    REPLY = "reply"  # of a message row; reply+<token>@ is its Reply-To
 
 
 def sign(key: bytes, purpose: str, value: str) -> str:
@@ -42,10 +46,31 @@ def verify(key: bytes, purpose: str, token: str) -> str | None:
     encoded = token.partition(".")[0]
     try:
         value = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
-    except (NotBase64, UnicodeDecodeError):
+    except (NotEncoded, UnicodeDecodeError):
         return None
     # Compared as a whole, so that there is one way only to write a token.
     return value if hmac.compare_digest(sign(key, purpose, value), token) else None
+
+
+def sign_for_mail(key: bytes, purpose: str, message_id: UUID) -> str:
+    """A token for the local part of an address, which has 64 octets (RFC 5321, 4.5.3.1.1).
+
+    Base32, since there are relays that change the case of an address.
+    """
+    mac = hmac.digest(key, f"{purpose}\n{message_id}".encode(), sha256)[:_MAIL_MAC_BYTES]
+    return b32encode(message_id.bytes + mac).decode().rstrip("=").lower()
+
+
+def verify_from_mail(key: bytes, purpose: str, token: str) -> UUID | None:
+    """The id of the message row that a token of ours for this purpose names, else None."""
+    if len(token) != _MAIL_TOKEN or not token.isascii():
+        return None
+    try:
+        message_id = UUID(bytes=b32decode(token.upper() + "=" * (-len(token) % 8))[:16])
+    except NotEncoded:
+        return None
+    signed = sign_for_mail(key, purpose, message_id)
+    return message_id if hmac.compare_digest(signed, token.lower()) else None
 
 
 def unsubscribe_value(customer_id: UUID, channel: Channel, purpose: Purpose) -> str:

@@ -1,4 +1,4 @@
-"""The signed links in messages, and the Message-ID: all that needs the signing key."""
+"""The signed links and return addresses of messages, and the Message-ID: all that needs the key."""
 
 import hmac
 from dataclasses import dataclass
@@ -16,17 +16,22 @@ from domain.tokens import (
     confirmation_value,
     preferences_value,
     sign,
+    sign_for_mail,
     unsubscribe_value,
 )
 
 
 @dataclass(frozen=True)
 class Links:
-    """`base` is the address of the API as customers reach it, without a slash at its end."""
+    """`base` is the address of the API as customers reach it, without a slash at its end.
+
+    `inbound_domain` is whose mail comes to `messaging/receiver.py`; empty: no mail comes back.
+    """
 
     base: str
     signing_key: bytes
     mail_domain: str
+    inbound_domain: str = ""
 
     def survey(self, survey_id: str) -> str:
         return f"{self.base}/s/{sign(self.signing_key, TokenPurpose.SURVEY, survey_id)}"
@@ -57,3 +62,17 @@ class Links:
         """The same on every attempt, so that a second copy can be told from a second message."""
         digest = hmac.new(self.signing_key, message_key.encode(), sha256).hexdigest()
         return f"{digest[:32]}@{self.mail_domain}"
+
+    def return_path(self, message_id: UUID) -> str:
+        """Where a bounce of the message row comes back to; empty: to the sender."""
+        return self._address(TokenPurpose.BOUNCE, message_id)
+
+    def reply_to(self, message_id: UUID) -> str:
+        """Where an answer to the message row comes back to; empty: to the sender."""
+        return self._address(TokenPurpose.REPLY, message_id)
+
+    def _address(self, purpose: TokenPurpose, message_id: UUID) -> str:
+        if not self.inbound_domain:
+            return ""
+        token = sign_for_mail(self.signing_key, purpose, message_id)
+        return f"{purpose}+{token}@{self.inbound_domain}"

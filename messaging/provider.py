@@ -18,6 +18,7 @@ class OutgoingMessage(NamedTuple):
     html: str | None = None
     unsubscribe_url: str = ""  # of marketing: one click, RFC 8058
     sender: str = ""  # Name <address> of its stream; empty: the account's
+    return_path: str = ""  # of a mail, where bounces come back to; empty: the sender
     reply_to: str = ""  # address for answers; empty: the sender's
     urgent: bool = True  # all but selling: some connections are kept for it
     still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us

@@ -8,7 +8,6 @@ nobody knows.
 import re
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -81,14 +80,14 @@ class SmtpProvider:
         async with self._slots.taken(urgent=message.urgent):
             # One that rested may have been closed meanwhile; nothing is lost but the try.
             while rested := self._take_rested():
-                answer = await self._converse(rested, sender, recipient, text, message.still_ours)
+                answer = await self._converse(rested, sender, recipient, text, message)
                 if answer is not None:
                     return answer
             try:
                 smtp = await self._connect()
             except (SMTPException, OSError, ValueError) as problem:
                 return _out_of_reach(str(problem))
-            answer = await self._converse(smtp, sender, recipient, text, message.still_ours)
+            answer = await self._converse(smtp, sender, recipient, text, message)
             return answer or _out_of_reach("it closes the connection at once")
 
     async def reachable(self) -> bool:
@@ -104,12 +103,12 @@ class SmtpProvider:
             await _leave(self._resting.popleft()[1])
 
     async def _converse(
-        self, smtp: SMTP, sender: str, recipient: str, text: bytes, still_ours: Callable[[], bool]
+        self, smtp: SMTP, sender: str, recipient: str, text: bytes, message: OutgoingMessage
     ) -> Answer | None:
         """Hand over one message. None when the connection turned out to be closed already."""
         stage = _Stage.SENDER
         try:
-            await smtp.mail(sender)
+            await smtp.mail(message.return_path or sender)
             stage = _Stage.RECIPIENT
             await smtp.rcpt(recipient)
             stage = _Stage.DATA
@@ -117,7 +116,7 @@ class SmtpProvider:
             protocol = smtp.protocol
             if begin.code != 354 or protocol is None:
                 raise SMTPResponseException(begin.code, begin.message)
-            if not still_ours():
+            if not message.still_ours():
                 smtp.close()
                 return Answer(Outcome.TRANSIENT, "held up for too long; not sent")
             stage = _Stage.TEXT

@@ -35,12 +35,13 @@ class Plan:
     migrations: Migrations
     environment: dict[str, str]
     inbox: Program | None = None
+    mail_in: Program | None = None
     workers: list[Program] = field(default_factory=list)
     api: Program | None = None
 
     @property
     def services(self) -> list[Service]:
-        ours = [self.postgres, self.temporal, self.inbox, *self.workers, self.api]
+        ours = [self.postgres, self.temporal, self.inbox, *self.workers, self.mail_in, self.api]
         return [service for service in ours if service is not None]
 
     @property
@@ -80,6 +81,8 @@ def make_plan(settings: Settings) -> Plan:
     if not settings.smtp_host:
         plan.inbox = _inbox(plan)
     plan.workers = [_worker(plan, number) for number in range(1, settings.workers + 1)]
+    if settings.inbound_port:
+        plan.mail_in = _mail_in(plan)
     plan.api = _api(plan)
     return plan
 
@@ -119,6 +122,16 @@ def _inbox(plan: Plan) -> Program:
         ["-m", "messaging.inbox"],
         {},
         lambda: is_answered("127.0.0.1", plan.settings.smtp_port),
+    )
+
+
+def _mail_in(plan: Plan) -> Program:
+    return _program(
+        plan,
+        "mail-in",
+        ["receiver.py"],
+        {},
+        lambda: is_answered("127.0.0.1", plan.settings.inbound_port),
     )
 
 

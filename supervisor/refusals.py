@@ -31,6 +31,9 @@ def ports(settings: Settings) -> list[Port]:
         wanted.append(Port("Temporal's web UI", "127.0.0.1", ui, "CRM_TEMPORAL_UI_PORT"))
     if not settings.smtp_host:
         wanted.append(Port("the mail inbox", "127.0.0.1", settings.smtp_port, "CRM_SMTP_PORT"))
+    if settings.inbound_port:
+        port = settings.inbound_port
+        wanted.append(Port("mail that comes back", "127.0.0.1", port, "CRM_INBOUND_PORT"))
     return wanted
 
 

@@ -24,7 +24,7 @@ FIRST_DELAY, LONGEST_DELAY = 0.5, 15.0
 HEALTHY_AFTER = 5.0
 _LOGS_EVERY = 60.0
 _STOP_LIMIT = 9.0  # of the 10 s we promise
-_LONGEST_STOP = {"api": 2.0, "inbox": 1.0, "temporal": 2.5}
+_LONGEST_STOP = {"api": 2.0, "inbox": 1.0, "mail-in": 1.0, "temporal": 2.5}
 _WORKER_STOP = 5.0  # its own patience with activities that are under way
 _LEFT_FOR_POSTGRES = 1.5
 
@@ -137,7 +137,8 @@ class _Supervisor:
         if self._plan.postgres is not None:
             await self._start(self._plan.postgres)
         await self._start(self._plan.migrations)
-        await self._together(*map(self._start, self._plan.workers))
+        mail_in = [self._plan.mail_in] if self._plan.mail_in else []
+        await self._together(*map(self._start, [*self._plan.workers, *mail_in]))
 
     async def _start(self, service: Service) -> None:
         if self._stop.is_set():

@@ -20,9 +20,11 @@ from domain.lifecycle import (
     LifecycleInput,
     LifecycleState,
     LifecycleStep,
+    MailUnclear,
     OptedOut,
     OrderNews,
     stage_of,
+    unclear_mail_key,
 )
 from domain.marketing import MarketingInput, ReplyReceived
 from domain.messages import Purpose
@@ -94,6 +96,11 @@ class CustomerLifecycle(Process):
     @workflow.signal
     def reply_received(self, event: ReplyReceived) -> None:
         self._note("reply_received", event)
+
+    @workflow.signal
+    def mail_unclear(self, event: MailUnclear) -> None:
+        """Somebody whom we don't know wrote about something of the customer's."""
+        self._note("mail_unclear", event)
 
     @workflow.signal
     def opted_out(self, event: OptedOut) -> None:
@@ -173,6 +180,10 @@ class CustomerLifecycle(Process):
                 key = f"need/{fact.need_id}"
                 self._tasks[task_id_of(workflow.info().workflow_id, key)] = key
                 await self._record(name, fact, need=fact)
+            case MailUnclear():
+                key = unclear_mail_key(fact.mail_id)
+                self._tasks[task_id_of(workflow.info().workflow_id, key)] = key
+                await self._record(name, fact, unclear=fact, facts={"mail": str(fact.mail_id)})
 
     async def _lead(self, fact: LeadReceived) -> None:
         """A first contact, unless one is running or selling has to wait; only with consent."""
@@ -203,14 +214,19 @@ class CustomerLifecycle(Process):
         )
 
     async def _reply(self, fact: ReplyReceived) -> None:
-        """To the case it is about, else to whoever wrote to him last, else a new case."""
+        """To the case it is about or the contact it answers, else to an open case, to whoever
+        writes to him now, or to a new case.
+        """
         self._heard(fact.occurred_at)
         state = self._state
         cases = [*state.resolved_cases, *state.open_cases]
         about = fact.about_case if fact.about_case in cases else None
-        if about is None and state.open_cases:
+        selling = self._open(*_SELLING)
+        if about is None and fact.answers in selling:
+            selling = (fact.answers,)
+        elif about is None and state.open_cases:
             about = list(state.open_cases)[-1]
-        listeners = (support_workflow_id(about),) if about is not None else self._open(*_SELLING)
+        listeners = (support_workflow_id(about),) if about is not None else selling
         answer = await self._record("reply_received", fact, tell=listeners, signal="reply_received")
         if len(answer.unheard) == len(listeners):  # also when whoever wrote has just ended
             case_id = derived_id("case", fact.event_id)
@@ -383,6 +399,7 @@ class CustomerLifecycle(Process):
         tell: tuple[str, ...] = (),
         signal: str = "",
         need: NeedStated | None = None,
+        unclear: MailUnclear | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> FactRecorded:
         """Take note of a fact in one step; `starts` names the stage process that should follow."""
@@ -408,6 +425,7 @@ class CustomerLifecycle(Process):
                 opens=not self._opened,
                 starts=starts,
                 need=need,
+                unclear=unclear,
                 tell=tell,
                 tell_signal=signal,
                 tell_fact=fact.model_dump(mode="json") if tell else {},

@@ -53,6 +53,7 @@ class MessageIntake:
             workflow.set_current_details(
                 f"Reports taken in: {counts.reports}. Delivered: {counts.delivered}."
                 f" Bounced: {counts.bounced}. Complained about: {counts.complained}."
+                f" Mails taken in: {counts.mails}. Text messages: {counts.texts}."
             )
             round_ = await workflow.execute_activity_method(
                 ReceivedActivities.take_in,

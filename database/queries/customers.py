@@ -1,6 +1,6 @@
 """Customers written many at a time, and read with their stage and addresses."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,6 +24,7 @@ from database.queries.consents import ask_to_confirm, contact_policy
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
+from domain.processes import derived_id
 
 
 class Grant(NamedTuple):
@@ -194,6 +195,33 @@ async def hold_messages(session: AsyncSession, customer_id: UUID) -> None:
     await session.execute(
         sa.select(Customer.id).where(Customer.id == customer_id).with_for_update(key_share=True)
     )
+
+
+async def withdraw_consents(
+    session: AsyncSession,
+    customer_id: UUID,
+    event_id: str,
+    channels: Collection[Channel],
+    purpose: Purpose,
+    *,
+    source: str,
+    occurred_at: datetime,
+) -> None:
+    """Write the withdrawals that an event stated; a repeat of the event changes nothing."""
+    await hold_messages(session, customer_id)
+    statements = [
+        {
+            "id": derived_id("opt-out", event_id, channel),
+            "customer_id": customer_id,
+            "channel": channel,
+            "purpose": purpose,
+            "state": ConsentState.WITHDRAWN,
+            "source": source,
+            "occurred_at": occurred_at,
+        }
+        for channel in channels
+    ]
+    await session.execute(insert(Consent).values(statements).on_conflict_do_nothing())
 
 
 async def _newest_consents(

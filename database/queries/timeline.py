@@ -1,13 +1,17 @@
-"""What happened to a customer and what the customer was told, as one sequence."""
+"""What happened to a customer, what he was told and what he wrote, as one sequence."""
 
 from uuid import UUID
 
 import sqlalchemy as sa
 
 from database.messages import Message
+from database.received_mails import ReceivedMail
+from database.received_texts import ReceivedText
 from database.timeline import TimelineLine
+from domain.processes import lifecycle_workflow_id
 
-LINE, MESSAGE = "line", "message"
+_LONGEST_EXCERPT = 500  # characters
+LINE, MESSAGE, MAIL, TEXT = "line", "message", "mail", "text"
 
 
 def timeline_of(customer_id: UUID) -> sa.Subquery:
@@ -38,4 +42,32 @@ def timeline_of(customer_id: UUID) -> sa.Subquery:
         sa.cast(Message.id, sa.Text),
         sa.cast(Message.state, sa.Text),
     ).where(Message.customer_id == customer_id)
-    return sa.union_all(lines, messages).subquery()
+    came = [_received(what, table, customer_id) for what, table in _RECEIVED.items()]
+    return sa.union_all(lines, messages, *came).subquery()
+
+
+_RECEIVED: dict[str, type[ReceivedMail] | type[ReceivedText]] = {
+    MAIL: ReceivedMail,
+    TEXT: ReceivedText,
+}
+
+
+def _received(
+    what: str, table: type[ReceivedMail] | type[ReceivedText], customer_id: UUID
+) -> sa.Select[*tuple[object, ...]]:
+    no_text = sa.cast(sa.null(), sa.Text)
+    kind = sa.cast(table.kind, sa.Text) if table is ReceivedMail else sa.literal("text")
+    return sa.select(
+        table.happened_at,
+        sa.func.concat(what, sa.cast(table.id, sa.Text)),
+        sa.literal(what),
+        kind,
+        no_text,
+        sa.literal(lifecycle_workflow_id(customer_id)),
+        sa.func.jsonb_build_object(
+            *("id", table.id, "outcome", table.outcome),
+            *("text", sa.func.left(table.text, _LONGEST_EXCERPT)),
+        ),
+        no_text,
+        no_text,
+    ).where(table.customer_id == customer_id, table.happened_at.is_not(None))

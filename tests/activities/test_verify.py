@@ -21,6 +21,8 @@ from database.inbox import Inbox
 from database.messages import Message
 from database.orders import Order, OrderMilestone
 from database.processes import ProcessRow
+from database.received_mails import ReceivedMail
+from database.received_texts import ReceivedText
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.delivery import DeliveryState, Effect
@@ -36,6 +38,7 @@ from domain.processes import (
     follow_up_workflow_id,
     lifecycle_workflow_id,
 )
+from domain.received_mails import MailOutcome
 from domain.tasks import Role, TaskKind, TaskState
 from messaging.inbox import open_inbox
 from tests.driving import becomes
@@ -250,6 +253,39 @@ async def test_a_report_that_nobody_looks_at(world: World) -> None:
     assert found == {
         "messages_unexplained": [complained.key],
         "reports_unprocessed": [f"resend/{forgotten.event_id}"],
+    }
+
+
+async def test_mails_and_texts_that_nobody_looks_at_or_that_we_stumbled_over(world: World) -> None:
+    def mail(**fields: Any) -> ReceivedMail:
+        return ReceivedMail(
+            id=uuid4(),
+            digest=str(uuid4()),
+            source="smtp",
+            rcpt_to=[],
+            raw=b"",
+            customer_id=world.customer,
+            **fields,
+        )
+
+    long_ago = NOW - timedelta(minutes=2)
+    forgotten = mail(received_at=long_ago)
+    stumbled = mail(processed_at=NOW, outcome=MailOutcome.FAILED)
+    text = ReceivedText(
+        id=uuid4(),
+        source="x",
+        event_id="1",
+        sender="+1",
+        text="",
+        received_at=long_ago,
+        customer_id=world.customer,
+    )
+    done = mail(received_at=long_ago, processed_at=NOW, outcome=MailOutcome.KEPT)
+    await world.add(forgotten, stumbled, text, mail(), done)
+    found = {finding.check: finding.examples for finding in (await world.check()).findings}
+    assert found == {
+        "received_unprocessed": sorted([f"mail {forgotten.id}", f"text {text.id}"]),
+        "received_failed": [f"mail {stumbled.id}"],
     }
 
 

@@ -25,7 +25,11 @@ PUBLIC = {
     "/o/{token}",
 }
 
-SIGNED = {"/api/v1/provider-events/resend", "/api/v1/provider-events/twilio"}
+SIGNED = {
+    "/api/v1/provider-events/resend",
+    "/api/v1/provider-events/twilio",
+    "/api/v1/provider-events/twilio/texts",
+}
 
 
 def _routes(app: FastAPI) -> list[tuple[str, str]]:

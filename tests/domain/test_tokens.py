@@ -1,7 +1,7 @@
 """Signed links: whoever holds one may do the one thing it is for, and nobody else."""
 
 from datetime import UTC, datetime
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -19,8 +19,10 @@ from domain.tokens import (
     parse_unsubscribe_value,
     preferences_value,
     sign,
+    sign_for_mail,
     unsubscribe_value,
     verify,
+    verify_from_mail,
 )
 
 KEYS = st.binary(min_size=16, max_size=64)
@@ -94,3 +96,28 @@ def test_an_unsubscribe_link_names_the_customer_and_what_he_no_longer_wants(
 ) -> None:
     value = unsubscribe_value(customer_id, channel, purpose)
     assert parse_unsubscribe_value(value) == (customer_id, channel, purpose)
+
+
+@given(KEYS, st.uuids(), st.booleans())
+def test_a_token_for_mail_fits_a_local_part_and_survives_a_change_of_case(
+    key: bytes, message_id: UUID, upper: bool
+) -> None:
+    token = sign_for_mail(key, TokenPurpose.BOUNCE, message_id)
+    assert len(f"{TokenPurpose.BOUNCE}+{token}") <= 64
+    assert token.isalnum()
+    carried = token.upper() if upper else token
+    assert verify_from_mail(key, TokenPurpose.BOUNCE, carried) == message_id
+    assert verify_from_mail(key, TokenPurpose.REPLY, carried) is None
+    assert verify_from_mail(key + b"x", TokenPurpose.BOUNCE, carried) is None
+
+
+@given(KEYS, st.one_of(st.text(max_size=60), st.text("abcdefgh234567", min_size=42, max_size=42)))
+def test_any_other_local_part_is_no_token_for_mail(key: bytes, text: str) -> None:
+    assert verify_from_mail(key, TokenPurpose.BOUNCE, text) is None
+
+
+def test_a_token_for_mail_can_not_be_moved_to_another_message() -> None:
+    key, mine, yours = b"k" * 32, uuid4(), uuid4()
+    signed = sign_for_mail(key, TokenPurpose.BOUNCE, mine)
+    other = sign_for_mail(key, TokenPurpose.BOUNCE, yours)
+    assert verify_from_mail(key, TokenPurpose.BOUNCE, other[:26] + signed[26:]) is None

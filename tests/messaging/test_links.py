@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.messages import Channel, Purpose
-from domain.tokens import TokenPurpose, parse_unsubscribe_value, sign, verify
+from domain.tokens import TokenPurpose, parse_unsubscribe_value, sign, verify, verify_from_mail
 from messaging.links import Links
 
 KEY = b"k" * 32
@@ -55,3 +55,18 @@ def test_a_message_has_the_same_message_id_on_every_attempt_and_no_other_has_it(
     assert first != links.message_id("delivery/1/order_late/2")
     name, _, domain = first.partition("@")
     assert (len(name), domain) == (32, "example.com")
+
+
+def test_return_addresses_are_given_only_where_mail_comes_back() -> None:
+    message = uuid4()
+    silent = Links("https://crm.example.com", KEY, "example.com")
+    assert (silent.return_path(message), silent.reply_to(message)) == ("", "")
+    links = Links("https://crm.example.com", KEY, "example.com", "mail.example.com")
+    for address, purpose in (
+        (links.return_path(message), TokenPurpose.BOUNCE),
+        (links.reply_to(message), TokenPurpose.REPLY),
+    ):
+        local, _, domain = address.partition("@")
+        word, _, token = local.partition("+")
+        assert (word, domain) == (purpose, "mail.example.com")
+        assert verify_from_mail(KEY, purpose, token) == message

@@ -7,6 +7,7 @@ from email.policy import default
 
 import pytest
 
+from database.inbox import OpenedMail
 from messaging.provider import Answer, Outcome, OutgoingMessage
 from messaging.smtp import SmtpAccount, SmtpProvider
 from tests.messaging.post_office import Fault, PostOffice
@@ -194,3 +195,20 @@ async def test_an_international_domain_is_written_in_ascii(post_office: PostOffi
     await provider(post_office).send(ADA._replace(address="ada@exämple.com"))
     [mail] = await post_office.inbox.mails()
     assert mail.rcpt_to == "ada@xn--exmple-cua.com"
+
+
+async def test_a_mail_says_where_bounces_and_answers_come_back_to(post_office: PostOffice) -> None:
+    smtp = provider(post_office)
+    back = ADA._replace(return_path="bounce+t@mail.example", reply_to="reply+t@mail.example")
+    await smtp.send(back)
+    await smtp.send(ADA)
+    plain, returning = await post_office.inbox.mails()
+    assert returning.mail_from == "bounce+t@mail.example"
+    assert plain.mail_from == "hello@perennial.example"
+    replies = [dict(o.headers).get("Reply-To") for o in (await _opened(post_office))]
+    assert replies == [None, "reply+t@mail.example"]
+
+
+async def _opened(office: PostOffice) -> list[OpenedMail]:
+    found = [await office.inbox.open(mail.id) for mail in await office.inbox.mails()]
+    return [opened for opened in found if opened is not None]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from settings import Settings
 from supervisor.errors import Refused
@@ -44,6 +45,20 @@ def test_a_taken_port_is_named_with_its_holder_and_its_variable(
     assert f"(pid {os.getpid()})" in line
     assert f"CRM_{name.upper()}" in line
     assert not (tmp_path / "postgres").exists()
+
+
+def test_the_port_for_mail_that_comes_back_is_one_of_them(taken: int, tmp_path: Path) -> None:
+    inbound = {"inbound_port": taken, "inbound_domain": "mail.example"}
+    with pytest.raises(Refused, match=rf"port {taken} .*CRM_INBOUND_PORT"):
+        run(settings(tmp_path, **inbound))
+
+
+def test_mail_is_taken_for_a_domain_only(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="CRM_INBOUND_PORT needs CRM_INBOUND_DOMAIN"):
+        settings(tmp_path, inbound_port=2525)
+    for domain in ("a b", "example", "-x@y.example", "x.example/"):
+        with pytest.raises(ValidationError, match="inbound_domain"):
+            settings(tmp_path, inbound_domain=domain)
 
 
 def test_one_port_for_two_servers_is_refused(tmp_path: Path) -> None:

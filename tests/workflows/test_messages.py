@@ -58,7 +58,7 @@ def worker(
     activities: MessageActivities = dispatcher(
         sessions, temporal.client, post_office.port, post_office.path
     )
-    received = ReceivedActivities(sessions, temporal.client)
+    received = ReceivedActivities(sessions, temporal.client, b"k" * 32)
     return lambda: Worker(
         temporal.client,
         task_queue=queue_name,

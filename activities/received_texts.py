@@ -1,0 +1,170 @@
+"""What follows from a received text message: an opt-out, an answer to HELP, a customer's words."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncSession
+from temporalio.client import Client
+
+from activities.received_words import (
+    is_away,
+    on_his_clock,
+    tell_of_opt_out,
+    tell_of_reply,
+    where,
+)
+from database.base import Sessions, insert_once
+from database.customers import ContactPoint
+from database.messages import Message
+from database.queries.customers import hold_messages
+from database.received_texts import ReceivedText
+from domain.messages import MESSAGES, Channel, Template, message_key
+from domain.opt_out_words import Wish
+from domain.processes import lifecycle_workflow_id
+from domain.received_mails import ONE_ANSWER_IN
+from domain.received_texts import TextOutcome
+
+_AT_ONCE = 50
+_SOURCE = "text"
+_log = logging.getLogger(__name__)
+
+
+async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]:
+    """Act on the next text messages, each in a transaction of its own; what came of them.
+
+    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away;
+    a text that we stumble over is marked and holds up none.
+    """
+    outcomes: list[TextOutcome] = []
+    while len(outcomes) < _AT_ONCE:
+        text_id: UUID | None = None
+        try:
+            async with sessions.begin() as session:
+                row = await session.scalar(_NEXT)
+                if row is None:
+                    break
+                text_id = row.id
+                outcomes.append(await _take_in(session, client, row))
+        except Exception as problem:
+            if text_id is None or is_away(problem):
+                raise
+            _log.error("text %s: %s", text_id, where(problem))
+            await _mark_failed(sessions, text_id)
+            outcomes.append(TextOutcome.FAILED)
+    return outcomes
+
+
+_NEXT = (
+    sa.select(ReceivedText)
+    .where(ReceivedText.processed_at.is_(None))
+    .order_by(ReceivedText.id)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+
+
+async def _mark_failed(sessions: Sessions, text_id: UUID) -> None:
+    async with sessions.begin() as session:
+        await session.execute(
+            sa.update(ReceivedText)
+            .where(ReceivedText.id == text_id, ReceivedText.processed_at.is_(None))
+            .values(processed_at=sa.func.now(), outcome=TextOutcome.FAILED)
+        )
+
+
+async def _take_in(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:
+    outcome = await _act(session, client, row)
+    if row.customer_id is not None:
+        row.happened_at = await on_his_clock(session, row.customer_id, row.received_at)
+    row.outcome, row.processed_at = outcome, sa.func.now()
+    return outcome
+
+
+async def _act(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:
+    """The number itself was suppressed, or not any more, when the text was stored."""
+    customers = await _customers_at(session, row.sender)
+    if len(customers) == 1:
+        row.customer_id = customers[0]
+    match row.wish:
+        case Wish.STOP:
+            for customer_id in customers:
+                await tell_of_opt_out(
+                    session,
+                    client,
+                    customer_id,
+                    event_id=f"text/{row.id}/{customer_id}",
+                    source=_SOURCE,
+                    received_at=row.received_at,
+                    channel=Channel.SMS,
+                )
+            return TextOutcome.STOPPED
+        case Wish.START:
+            return TextOutcome.STARTED
+    if row.customer_id is None:
+        return TextOutcome.UNKNOWN_SENDER
+    if row.wish is Wish.HELP:
+        helped = await _help(session, row.customer_id, row.id, row.received_at)
+        return TextOutcome.HELPED if helped else TextOutcome.KEPT
+    await tell_of_reply(
+        session,
+        client,
+        row.customer_id,
+        event_id=f"text/{row.id}",
+        source=_SOURCE,
+        received_at=row.received_at,
+        text=row.text or "(no text)",
+    )
+    return TextOutcome.REPLY_RECEIVED
+
+
+async def _customers_at(session: AsyncSession, number: str) -> Sequence[UUID]:
+    found = await session.scalars(
+        sa.select(ContactPoint.customer_id)
+        .where(
+            sa.func.lower(ContactPoint.address) == number,
+            ContactPoint.channel == Channel.SMS,
+            ContactPoint.retired_at.is_(None),
+        )
+        .distinct()
+        .order_by(ContactPoint.customer_id)
+        .limit(100)
+    )
+    return found.all()
+
+
+async def _help(
+    session: AsyncSession, customer_id: UUID, text_id: UUID, received_at: datetime
+) -> bool:
+    """Queue the answer; False when one went not long ago: a machine may have asked."""
+    await hold_messages(session, customer_id)
+    lately = await session.scalar(
+        sa.select(Message.id)
+        .where(
+            Message.customer_id == customer_id,
+            Message.template == Template.SMS_HELP,
+            Message.queued_at > sa.func.now() - ONE_ANSWER_IN,
+        )
+        .limit(1)
+    )
+    if lately is not None:
+        return False
+    kind = MESSAGES[Template.SMS_HELP]
+    workflow_id = lifecycle_workflow_id(customer_id)
+    await insert_once(
+        session,
+        Message,
+        key=message_key(workflow_id, Template.SMS_HELP, str(text_id)),
+        customer_id=customer_id,
+        workflow_id=workflow_id,
+        step="asked by text",
+        template=Template.SMS_HELP,
+        message_class=kind.message_class,
+        purpose=kind.purpose,
+        channel=Channel.SMS,
+        context={},
+        asked_at=await on_his_clock(session, customer_id, received_at),
+    )
+    return True
