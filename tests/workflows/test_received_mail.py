@@ -91,6 +91,7 @@ async def test_an_answer_stops_the_touches_it_answers_also_beside_an_open_case(
     assert task.state is TaskState.OPEN
 
 
+@pytest.mark.history
 async def test_a_person_is_asked_whose_a_strangers_mail_is(
     drive: Drive, customer: UUID, address: str
 ) -> None:
