@@ -33,6 +33,7 @@ from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.plain_text import clean
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
@@ -227,7 +228,7 @@ class Settlement:
             "accepted_at": self.accepted_at.isoformat() if self.accepted_at else None,
             "told_at": self.told_at.isoformat() if self.told_at else None,
             "provider": self.provider,
-            "answer": self.answer,
+            "answer": clean(self.answer),  # one that can't be stored would hold up all others
             "uncounted": self.uncounted,
             "possible_duplicate": self.possible_duplicate,
         }

@@ -154,6 +154,18 @@ async def test_nothing_else_the_dispatcher_could_say_undoes_a_report(
     assert (await desk.message()).state is MessageState.ACCEPTED
 
 
+async def test_an_answer_is_written_whatever_the_provider_says(desk: Desk) -> None:
+    """Refused by PostgreSQL it would be lost, and with it all that are written together."""
+    await queue(desk.sessions)
+    claimed = await desk.put(MessageState.SENDING, claimed_by=TOKEN, claimed_at=AT)
+    odd = Settlement(
+        claimed.id, TOKEN, MessageState.FAILED, "550 no\x00 such\ud800 user", provider="smtp"
+    )
+    async with desk.sessions.begin() as session:
+        assert await settle(session, [odd]) == [MessageState.FAILED]
+    assert (await desk.message()).provider_answer == "550 no such user"
+
+
 async def test_evidence_stops_the_second_sending(
     desk: Desk, activities: MessageActivities, post_office: PostOffice
 ) -> None:
