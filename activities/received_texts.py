@@ -9,12 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
+from activities.faults import is_away, where
 from activities.received_words import (
-    is_away,
     on_his_clock,
     tell_of_opt_out,
     tell_of_reply,
-    where,
 )
 from database.base import Sessions
 from database.customers import ContactPoint
