@@ -76,7 +76,7 @@ _TO_DECIDE = [
     for name in (
         *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
         *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
-        *("asked_channel", "channel_fixed", "template_version"),
+        *("asked_channel", "channel_fixed", "template_version", "address"),
     )
 ]
 # Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
@@ -336,6 +336,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     series = [row.workflow_id for row in due if row.not_after is not None]
     wanted = [address for address, _ in addresses.values()]
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
+    wanted += [row.address for row in due if row.address]  # what is repeated goes where it went
     text_ids = [row.text_id for row in due if row.text_id is not None]
     return Facts(
         readers={
@@ -462,10 +463,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
             *_TO_DECIDE,
             *(
                 getattr(_messages.c, name)
-                for name in (
-                    *("message_id", "provider", "address", "locale"),
-                    *("subject", "text", "html"),
-                )
+                for name in (*("message_id", "provider", "locale", "subject", "text", "html"),)
             ),
             sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at).label("since"),
             sa.func.now().label("now"),
