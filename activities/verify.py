@@ -86,8 +86,8 @@ UNPROCESSED = f"""
         WHERE p.workflow_id = x.workflow_id AND p.state IN ('paused','stopped'))
 """
 
-# No provider has said why it waits, and none of its kind goes at the rate of its account (selling may
-# do so in a warm-up).
+# No provider has said why it waits, and none of its kind goes at the rate of its account (selling
+# may do so in a warm-up).
 _NONE_GOES = """
     x.channel NOT IN (
         SELECT channel FROM messages WHERE state = 'queued' AND provider_answer IS NOT NULL)
