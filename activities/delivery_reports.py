@@ -1,6 +1,7 @@
 """What follows from reports about messages: their state, suppressions, a line in the history."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
+from temporalio.service import RPCError
 
+from activities.faults import is_away, where
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once
 from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
@@ -31,6 +34,7 @@ _SOFT_BOUNCES = 5  # messages to one address, within
 _SOFT_BOUNCES_WITHIN = timedelta(days=14)  # reliability.md §4
 _LINES = {ReportKind.BOUNCED: "message_bounced", ReportKind.COMPLAINED: "message_complained"}
 
+_log = logging.getLogger(__name__)
 _messages = cast(sa.Table, Message.__table__)
 _reports = cast(sa.Table, DeliveryReportRow.__table__)
 
@@ -58,9 +62,21 @@ async def take_in_reports(sessions: Sessions, client: Client) -> list[ReportKind
         )
         # Before the commit, as with every fact: a repeat is known by its event id.
         for customer, opted_out in batch.complaints:
-            async with asyncio.timeout(_TELL_LIMIT):  # the customer's row is locked meanwhile
-                await tell_process(client, lifecycle_workflow_id(customer), "opted_out", opted_out)
+            await _tell(client, customer, opted_out)
     return [row.kind for row in taken]
+
+
+async def _tell(client: Client, customer_id: UUID, opted_out: OptedOut) -> None:
+    """A relationship that takes no facts any more holds up no other report: the address is
+    suppressed without it.
+    """
+    try:
+        async with asyncio.timeout(_TELL_LIMIT):  # the customer's row is locked meanwhile
+            await tell_process(client, lifecycle_workflow_id(customer_id), "opted_out", opted_out)
+    except RPCError as problem:
+        if is_away(problem):
+            raise
+        _log.error("%s was not told to its relationship: %s", opted_out.event_id, where(problem))
 
 
 @dataclass

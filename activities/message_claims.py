@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from activities.faults import where
 from activities.message_queue import Facts, Reader
 from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
@@ -129,7 +130,7 @@ class ClaimWriter:
         except NotRendered as problem:
             return self._unfit(due, f"not rendered: {problem}")
         except Exception as problem:
-            log.exception("message %s could not be decided about", due.id)
+            log.error("message %s could not be decided about: %s", due.id, where(problem))
             return self._unfit(due, f"not decided: {type(problem).__name__}")
 
     def decide_again(
@@ -143,7 +144,7 @@ class ClaimWriter:
         try:
             decision = _decision(row, facts, reader, row.channel, row.address, None, limited=False)
         except Exception as problem:  # as above: it holds up no other
-            log.exception("message %s could not be decided about", row.id)
+            log.error("message %s could not be decided about: %s", row.id, where(problem))
             why = f"not decided: {type(problem).__name__}"
             return Decision(outcome=Outcome.HOLD, decided_by="fault", because=why), None
         if decision.outcome is not Outcome.SEND:

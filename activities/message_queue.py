@@ -33,6 +33,7 @@ from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.plain_text import clean
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
@@ -75,7 +76,7 @@ _TO_DECIDE = [
     for name in (
         *("id", "key", "customer_id", "template", "message_class", "purpose", "channel"),
         *("context", "text_id", "attempts", "due_since", "not_after", "workflow_id"),
-        *("asked_channel", "channel_fixed", "template_version"),
+        *("asked_channel", "channel_fixed", "template_version", "address"),
     )
 ]
 # Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
@@ -227,7 +228,7 @@ class Settlement:
             "accepted_at": self.accepted_at.isoformat() if self.accepted_at else None,
             "told_at": self.told_at.isoformat() if self.told_at else None,
             "provider": self.provider,
-            "answer": self.answer,
+            "answer": clean(self.answer),  # one that can't be stored would hold up all others
             "uncounted": self.uncounted,
             "possible_duplicate": self.possible_duplicate,
         }
@@ -335,6 +336,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     series = [row.workflow_id for row in due if row.not_after is not None]
     wanted = [address for address, _ in addresses.values()]
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
+    wanted += [row.address for row in due if row.address]  # what is repeated goes where it went
     text_ids = [row.text_id for row in due if row.text_id is not None]
     return Facts(
         readers={
@@ -461,10 +463,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
             *_TO_DECIDE,
             *(
                 getattr(_messages.c, name)
-                for name in (
-                    *("message_id", "provider", "address", "locale"),
-                    *("subject", "text", "html"),
-                )
+                for name in (*("message_id", "provider", "locale", "subject", "text", "html"),)
             ),
             sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at).label("since"),
             sa.func.now().label("now"),

@@ -17,6 +17,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.faults import is_away, where
 from activities.lines import Line
 from activities.message_claims import Claim, ClaimWriter, Decided, DispatchRules
 from activities.message_fates import Fates
@@ -390,7 +391,10 @@ class _Round:
         try:
             await process.signal("message_settled", settled, rpc_timeout=_TELL_LIMIT)
         except RPCError as problem:
-            return problem.status is RPCStatusCode.NOT_FOUND
+            if is_away(problem):
+                return False
+            if problem.status is not RPCStatusCode.NOT_FOUND:  # it takes no more, and never will
+                log.error("the process of message %s was not told: %s", row.id, where(problem))
         return True
 
     async def _finish(self, limit: float | None) -> None:

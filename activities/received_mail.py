@@ -19,13 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from temporalio.client import Client
 
+from activities.faults import is_away, where
 from activities.received_words import (
     ask_whose,
-    is_away,
     on_his_clock,
     tell_of_opt_out,
     tell_of_reply,
-    where,
 )
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once

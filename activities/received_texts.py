@@ -9,19 +9,19 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
+from activities.faults import is_away, where
 from activities.received_words import (
-    is_away,
     on_his_clock,
     tell_of_opt_out,
     tell_of_reply,
-    where,
 )
-from database.base import Sessions, insert_once
+from database.base import Sessions
 from database.customers import ContactPoint
 from database.messages import Message
 from database.queries.customers import hold_messages
+from database.queries.messages import insert_message
 from database.received_texts import ReceivedText
-from domain.messages import MESSAGES, Channel, Template, message_key
+from domain.messages import Channel, MessageRequest, Template
 from domain.opt_out_words import Wish
 from domain.processes import lifecycle_workflow_id
 from domain.received_mails import ONE_ANSWER_IN
@@ -151,20 +151,14 @@ async def _help(
     )
     if lately is not None:
         return False
-    kind = MESSAGES[Template.SMS_HELP]
-    workflow_id = lifecycle_workflow_id(customer_id)
-    await insert_once(
+    request = MessageRequest(
+        template=Template.SMS_HELP, occurrence=str(text_id), channel=Channel.SMS
+    )
+    return await insert_message(
         session,
-        Message,
-        key=message_key(workflow_id, Template.SMS_HELP, str(text_id)),
+        request,
         customer_id=customer_id,
-        workflow_id=workflow_id,
+        workflow_id=lifecycle_workflow_id(customer_id),
         step="asked by text",
-        template=Template.SMS_HELP,
-        message_class=kind.message_class,
-        purpose=kind.purpose,
-        channel=Channel.SMS,
-        context={},
         asked_at=await on_his_clock(session, customer_id, received_at),
     )
-    return True

@@ -5,15 +5,12 @@ commit, as in the API: a repeat is recognised there by its event id, and here by
 """
 
 import asyncio
-import traceback
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from database.events import fingerprint_of, keep_event
 from database.queries.customers import clock_of, withdraw_consents
@@ -24,27 +21,8 @@ from domain.messages import Channel, Purpose
 from domain.processes import Fact, lifecycle_workflow_id
 from temporal_runtime import tell_lifecycle
 
-_AWAY = (
-    *(RPCStatusCode.UNAVAILABLE, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.CANCELLED),
-    *(RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.ABORTED, RPCStatusCode.UNKNOWN),
-)
 _TELL_LIMIT = 5.0  # seconds: the customer's row may be locked meanwhile
 _LONGEST_TEXT = 10_000  # characters, as through the API; all of it stays with what was received
-
-
-def is_away(problem: Exception) -> bool:
-    """Whether it says that PostgreSQL or Temporal is away, rather than that we stumbled."""
-    if isinstance(problem, RPCError):
-        return problem.status in _AWAY
-    # InternalError: what PostgreSQL says after it has ended a transaction that rested for too long.
-    # A time-out is an OSError.
-    return isinstance(problem, (OperationalError, InterfaceError, InternalError, OSError))
-
-
-def where(problem: Exception) -> str:
-    """For the log: not what it says, which may quote what a customer wrote."""
-    frames = "".join(traceback.format_tb(problem.__traceback__))
-    return f"{type(problem).__name__}\n{frames}"
 
 
 async def tell_of_reply(

@@ -19,7 +19,7 @@ from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.contacts import Decision
 from domain.errors import Refusal
-from domain.messages import MessageRequest, MessageState
+from domain.messages import MessageRequest
 from domain.policies import POLICIES, Policy, PolicyKind
 from domain.processes import Step
 from domain.tasks import TaskRequest, TaskState, task_id_of
@@ -170,14 +170,7 @@ async def queue_message(
     *,
     cancelled: Decision | None = None,
 ) -> None:
-    """Ask for a message in the step's transaction; asking again for the same changes nothing.
-
-    One that is `cancelled` at once is there only to say why it was not sent.
-    """
-    fate: dict[str, Any] = {}
-    if cancelled is not None:
-        decision = cancelled.model_dump(mode="json")
-        fate = {"state": MessageState.CANCELLED, "decision": decision}
+    """Ask for a message in the step's transaction; asking again for the same changes nothing."""
     await insert_message(
         session,
         request,
@@ -185,7 +178,7 @@ async def queue_message(
         workflow_id=step.workflow_id,
         step=step.key,
         asked_at=step.at,
-        **fate,
+        cancelled=cancelled,
     )
 
 

@@ -86,20 +86,23 @@ UNPROCESSED = f"""
         WHERE p.workflow_id = x.workflow_id AND p.state IN ('paused','stopped'))
 """
 
-# Due and not taken, where no provider has said why and none of its kind goes at the rate of its
-# account (selling may do so in a warm-up); or taken and not settled.
+# No provider has said why it waits, and none of its kind goes at the rate of its account (selling
+# may do so in a warm-up).
+_NONE_GOES = """
+    x.channel NOT IN (
+        SELECT channel FROM messages WHERE state = 'queued' AND provider_answer IS NOT NULL)
+    AND (x.channel, x.message_class) NOT IN (
+        SELECT channel, message_class FROM messages
+        WHERE claimed_at > now() - CASE message_class WHEN 'marketing'
+                                        THEN interval '1 hour' ELSE interval '1 minute' END)
+"""
+
+# Due and not taken; or taken and not settled.
 UNSETTLED = f"""
     SELECT x.key FROM messages x
     WHERE {_WITHIN} AND x.not_before < now() AND (
         x.state = 'sending'
-        OR (x.state = 'queued' AND x.provider_answer IS NULL
-            AND x.channel NOT IN (
-                SELECT channel FROM messages WHERE state = 'queued' AND provider_answer IS NOT NULL)
-            AND (x.channel, x.message_class) NOT IN (
-                SELECT channel, message_class FROM messages
-                WHERE claimed_at > now() - CASE message_class WHEN 'marketing'
-                                                THEN interval '1 hour' ELSE interval '1 minute' END)
-        ))
+        OR (x.state = 'queued' AND x.provider_answer IS NULL AND {_NONE_GOES}))
 """
 
 CHECKS = (
@@ -183,7 +186,8 @@ CHECKS = (
         SELECT x.key FROM messages x
         WHERE {_WITHIN} AND (
             (x.state IN ('suppressed','held','cancelled') AND x.decision IS NULL)
-            OR (x.state = 'held' AND x.not_before < now() - interval '5 minutes')
+            OR (x.state = 'held' AND x.not_before < now() - interval '5 minutes'
+                AND {_NONE_GOES})
             OR (x.state IN ('failed','bounced','complained','unknown')
                 AND x.provider_answer IS NULL))
         """,

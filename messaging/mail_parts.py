@@ -4,6 +4,7 @@ Whoever sends a mail chooses every byte of it. Nothing here raises for what a ma
 an archive, or takes long: what is nested too deeply, too long or too much is left out.
 """
 
+import codecs
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -24,10 +25,12 @@ LONGEST_TEXT = 100_000  # characters
 _LONGEST_HTML = 500_000
 _LONGEST_HEADER = 1_000
 _LONGEST_HEADERS = 200_000  # bytes, of a mail that is not read otherwise
+_LONGEST_PARAMETERS = 10_000
 _LONGEST_NAME = 100
 _DEEPEST = 20
 _MOST_PARTS = 200
 _MOST_WORK = 4_000_000  # lines times boundaries: the parser compares each with each
+_FOR_DOMAINS = ("punycode", "idna")  # codecs: they take minutes for a text
 
 _NOT_IN_A_NAME = re.compile(r'[\\/:*?"<>|]+')
 
@@ -48,9 +51,19 @@ def parse(raw: bytes) -> Mail | None:
     if raw.count(b"\n") * (boundaries + 1) > _MOST_WORK:
         return None
     try:
-        return message_from_bytes(raw)
+        mail = message_from_bytes(raw)
+        for part in mail.walk():
+            _shorten(part)
+        return mail
     except Exception:  # the parser has known faults, and recurses into what is nested
         return None
+
+
+def _shorten(part: Mail) -> None:
+    """Parameters are decoded by the charset they name, whichever that is."""
+    for name in ("Content-Type", "Content-Disposition"):
+        if len(str(part.get(name, ""))) > _LONGEST_PARAMETERS:
+            del part[name]
 
 
 def parse_headers(raw: bytes) -> Mail:
@@ -111,6 +124,8 @@ def _text(part: Mail) -> str:
     content = content_of(part)[: 4 * _LONGEST_HTML]
     for charset in (part.get_content_charset() or "utf-8", "utf-8"):
         try:
+            if codecs.lookup(charset).name in _FOR_DOMAINS:
+                continue
             return content.decode(charset)[:_LONGEST_HTML]
         except (LookupError, ValueError):  # of a codec that is none for text, too
             continue

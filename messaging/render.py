@@ -44,6 +44,8 @@ FAULTS = (
 )
 _LONGEST = 500_000
 _GAPS = re.compile(r"\n{3,}")
+# A string in a template can write them as escapes; PostgreSQL can't store them, nor mail hold them.
+_UNFIT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _PARSING = mrml.ParserOptions(include_loader=mrml.noop_loader())  # <mj-include> is an error
 _OPTIONS = mrml.RenderOptions(disable_comments=False, fonts={})  # no font is fetched from anywhere
 
@@ -132,13 +134,15 @@ def values_of(
 
 
 def _filled(template: jinja2.Template, values: Mapping[str, Any]) -> str:
-    """Given up as soon as it gets too long."""
+    """Given up as soon as it gets too long, or holds what no message can."""
     pieces, length = [], 0
     for piece in template.generate(values):
         pieces.append(piece)
         length += len(piece)
         if length > _LONGEST:
             raise ValueError(f"longer than {_LONGEST} characters")
+        if _UNFIT.search(piece):
+            raise ValueError("it writes control characters")
     return _GAPS.sub("\n\n", "".join(pieces).strip()) + "\n"
 
 

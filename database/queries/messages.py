@@ -1,6 +1,7 @@
 """Messages asked for, and those that wait for something to change."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -8,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.base import insert_once, table_of
 from database.messages import Message
+from domain.contacts import Decision
 from domain.messages import MESSAGES, MessageRequest, MessageState, message_key
 
 
@@ -19,9 +21,16 @@ async def insert_message(
     workflow_id: str,
     step: str,
     asked_at: datetime,
+    cancelled: Decision | None = None,
 ) -> bool:
-    """Queue a message; False when the same one was asked for before, which stays as it is."""
+    """Queue a message; False when the same one was asked for before, which stays as it is.
+
+    One that is `cancelled` at once is there only to say why it was not sent.
+    """
     kind = MESSAGES[request.template]
+    fate: dict[str, Any] = {}
+    if cancelled is not None:
+        fate = {"state": MessageState.CANCELLED, "decision": cancelled.model_dump(mode="json")}
     return await insert_once(
         session,
         Message,
@@ -38,6 +47,7 @@ async def insert_message(
         text_id=request.text_id,
         not_after=request.not_after,
         asked_at=asked_at,
+        **fate,
     )
 
 

@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from activities.delivery_reports import take_in_reports
@@ -20,6 +21,7 @@ from domain.contacts import ConsentState
 from domain.delivery_reports import DeliveryReport, ReportKind
 from domain.messages import MessageState, Purpose, Template
 from tests.activities.dispatching import messages, queue, running, simulate, until, until_settled
+from tests.activities.refusing import refusing_client
 from tests.messaging.post_office import PostOffice
 
 AT = datetime.now(UTC) - timedelta(minutes=3)
@@ -31,7 +33,7 @@ class Desk:
 
     def __init__(self, sessions: Sessions, temporal: WorkflowEnvironment) -> None:
         self.sessions = sessions
-        self._client = temporal.client
+        self.client = temporal.client
 
     async def report(
         self, effect: UUID | None, *kinds: ReportKind, said: str = "says who knows"
@@ -42,7 +44,7 @@ class Desk:
                 assert await keep_report(session, "resend", str(uuid4()), report)
 
     async def take_in(self) -> list[ReportKind]:
-        return await take_in_reports(self.sessions, self._client)
+        return await take_in_reports(self.sessions, self.client)
 
     async def outcomes(self) -> list[str | None]:
         async with self.sessions() as session:
@@ -154,6 +156,18 @@ async def test_nothing_else_the_dispatcher_could_say_undoes_a_report(
     assert (await desk.message()).state is MessageState.ACCEPTED
 
 
+async def test_an_answer_is_written_whatever_the_provider_says(desk: Desk) -> None:
+    """Refused by PostgreSQL it would be lost, and with it all that are written together."""
+    await queue(desk.sessions)
+    claimed = await desk.put(MessageState.SENDING, claimed_by=TOKEN, claimed_at=AT)
+    odd = Settlement(
+        claimed.id, TOKEN, MessageState.FAILED, "550 no\x00 such\ud800 user", provider="smtp"
+    )
+    async with desk.sessions.begin() as session:
+        assert await settle(session, [odd]) == [MessageState.FAILED]
+    assert (await desk.message()).provider_answer == "550 no such user"
+
+
 async def test_evidence_stops_the_second_sending(
     desk: Desk, activities: MessageActivities, post_office: PostOffice
 ) -> None:
@@ -220,6 +234,20 @@ async def test_a_complaint_ends_the_selling_and_not_the_receipts(
     assert selling.decision["because"] == "complaint: abuse"
     assert receipt.state is MessageState.ACCEPTED
     assert await desk.suppressed() == [(address, Purpose.MARKETING, "complaint: abuse")]
+
+
+async def test_a_relationship_that_takes_no_more_facts_holds_up_no_report(desk: Desk) -> None:
+    await queue(desk.sessions, customers=2)
+    first, second = await messages(desk.sessions)
+    await desk.report(first.id, ReportKind.COMPLAINED)
+    await desk.report(second.id, ReportKind.DELIVERED)
+    away = refusing_client(desk.client, RPCStatusCode.UNAVAILABLE)
+    with pytest.raises(RPCError):
+        await take_in_reports(desk.sessions, away)
+    full = refusing_client(desk.client, RPCStatusCode.INVALID_ARGUMENT)
+    assert len(await take_in_reports(desk.sessions, full)) == 2
+    states = [one.state for one in await messages(desk.sessions)]
+    assert states == [MessageState.COMPLAINED, MessageState.DELIVERED]
 
 
 async def test_the_fifth_message_that_bounces_softly_suppresses_the_address(desk: Desk) -> None:

@@ -18,6 +18,7 @@ import pytest
 import sqlalchemy as sa
 from temporalio import workflow
 from temporalio.client import WorkflowHandle
+from temporalio.service import RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
@@ -44,6 +45,7 @@ from tests.activities.dispatching import (
     until,
     until_settled,
 )
+from tests.activities.refusing import refusing_client
 from tests.messaging.post_office import Fault, PostOffice
 
 
@@ -196,6 +198,15 @@ async def test_marketing_without_consent_is_silence_with_a_reason_and_its_proces
     assert rows[0].decision is not None
     assert rows[0].decision["because"] == "no consent to marketing by email"
     assert await post_office.inbox.count() == 0
+
+
+async def test_a_process_that_takes_no_more_facts_is_not_told_for_ever(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, Template.WIN_BACK, workflow_id="customer/{}")
+    client = refusing_client(activities.client, RPCStatusCode.INVALID_ARGUMENT)
+    async with running(replace(activities, client=client)):
+        await until(sessions, lambda found: found[0].process_told_at is not None)
 
 
 async def test_each_class_of_message_has_its_own_need_of_consent(

@@ -188,6 +188,24 @@ async def test_who_has_left_meanwhile_is_not_asked_about_again(
         assert not resend.sent
 
 
+async def test_an_address_that_was_suppressed_meanwhile_is_not_asked_about_again(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    """Nor when the customer has another one by now: what is repeated goes to the first."""
+    await publish(sessions, streams(RESEND_ONLY))
+    resend.faults["shop0@example.com"] = HttpFault(500, times=99)
+    await selling(sessions)
+    async with running(http):
+        [message] = await until(sessions, lambda found: found[0].unknown_since is not None)
+        async with sessions.begin() as session:
+            other = {"channel": Channel.EMAIL, "address": "new@example.com"}
+            session.add(ContactPoint(customer_id=message.customer_id, **other))
+            first = {"channel": Channel.EMAIL, "address": "shop0@example.com"}
+            session.add(Suppression(**first, reason="hard bounce"))
+        [message] = await until(sessions, lambda found: found[0].state is MessageState.UNKNOWN)
+    assert "not asked again: hard bounce" in (message.provider_answer or "")
+
+
 async def test_after_the_provider_has_forgotten_the_key_the_class_decides(
     http: MessageActivities, sessions: Sessions, resend: ResendOffice
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import undefer
-from temporalio.client import Client, Interceptor, OutboundInterceptor, SignalWorkflowInput
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
@@ -41,6 +41,7 @@ from domain.support import CaseInput, CaseKind, CaseOpenedStep, CaseState
 from domain.tasks import Role
 from messaging.links import Links
 from tests.activities.dispatching import dispatcher, queue, running, until_settled
+from tests.activities.refusing import refusing_client
 from tests.messaging.post_office import PostOffice
 from tests.messaging.received import answer, bounce, complaint, qmail_bounce
 from tests.messaging.test_mail_reading import MADE_UP, with_files
@@ -426,29 +427,8 @@ WHEN (NEW.body->>'text' = 'the first') EXECUTE FUNCTION stumble()
 """
 
 
-class Refusing(Interceptor):
-    """Temporal refuses every signal."""
-
-    def __init__(self, status: RPCStatusCode) -> None:
-        self._status = status
-
-    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:
-        return _Refusing(next, self._status)
-
-
-class _Refusing(OutboundInterceptor):
-    def __init__(self, next: OutboundInterceptor, status: RPCStatusCode) -> None:
-        super().__init__(next)
-        self._status = status
-
-    async def signal_workflow(self, input: SignalWorkflowInput) -> None:
-        raise RPCError("refused", self._status, b"")
-
-
 def refusing(desk: Desk, status: RPCStatusCode) -> Desk:
-    config = desk.client.config()
-    config["interceptors"] = [Refusing(status)]
-    return Desk(desk.sessions, Client(**config))
+    return Desk(desk.sessions, refusing_client(desk.client, status))
 
 
 async def test_an_intake_that_dies_before_its_commit_leaves_nothing_behind(desk: Desk) -> None:

@@ -391,6 +391,16 @@ async def test_a_message_that_waits_while_others_of_its_kind_go_has_its_turn_lat
     assert await world.found() == [*found, "messages_failed"]
 
 
+async def test_what_was_held_back_has_its_turn_later_too(world: World) -> None:
+    """The hold of a campaign ends for all of it at once, and the rate lets them go by and by."""
+    last = datetime.now(UTC) - timedelta(minutes=30)
+    selling = {"message_class": MessageClass.MARKETING}
+    gone = world.message(MessageState.FAILED, **selling, provider_answer="554 no", claimed_at=last)
+    held = {"decision": {"because": "quiet hours"}, "not_before": NOW - LATER}
+    await world.add(world.message(MessageState.HELD, **selling, **held), gone)
+    assert await world.found() == ["messages_failed"]
+
+
 async def test_a_task_of_a_process_that_has_ended(world: World) -> None:
     delivery = delivery_workflow_id(uuid4())
     await world.add(

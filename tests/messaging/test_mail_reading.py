@@ -233,6 +233,7 @@ def nested(levels: int) -> bytes:
     return b"From: ada@example.com\nSubject: deep\n" + raw
 
 
+_SLOW = b"a-" + b"z9" * 500_000
 MADE_UP = {
     "nothing": b"",
     "no headers": b"hello",
@@ -241,6 +242,9 @@ MADE_UP = {
     "a thousand recipients": answer(to=", ".join(f"p{n}@example.com" for n in range(1000))),
     "an unknown charset": b"Content-Type: text/plain; charset=klingon\n\nqapl\xe1",
     "a codec that is none of text": b"Content-Type: text/plain; charset=zlib\n\nx",
+    "a codec that takes its time": b"Content-Type: text/plain; charset=punycode\n\n" + _SLOW,
+    "the same in a parameter": b"Content-Disposition: x; filename*=punycode''" + _SLOW + b"\n\nx",
+    "the same in a charset": b"Content-Type: text/plain; charset*=punycode''" + _SLOW + b"\n\nx",
     "broken base64": b"Content-Transfer-Encoding: base64\n\n=a=b===",
     "an unknown charset in a header": b"Subject: =?klingon?q?x?= =?utf-8?b?!!!?=\n\nx",
     "NUL": b"From: a\0b@example.com\nSubject: a\0b\n\nte\0xt \xff\xfe",

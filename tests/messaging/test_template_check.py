@@ -155,6 +155,8 @@ def test_broken_mjml_is_refused_with_its_line(source: str, line: int, says: str)
         ("See\nhttp://x.example/a", 2, "https://"),
         ("See javascript://x", 1, "https://"),
         ("Hello\n\n{{ case | date }}", 3, "cannot be rendered with a sample: Invalid isoformat"),
+        ('{{ "\\x00" }}', None, "control characters"),
+        ('{{ "\\ud800" }}', None, "control characters"),
         ("(" * 200 + "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", None, "nested too deeply"),
     ],
 )

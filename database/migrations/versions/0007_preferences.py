@@ -58,6 +58,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("message_reactions")
     # Unknown to what was before. A consent that was not confirmed is none there either.
+    op.execute(
+        "DELETE FROM delivery_reports r USING messages m"
+        " WHERE m.id = r.message_id AND m.template = 'confirm_opt_in'"
+    )
+    op.execute(
+        "UPDATE received_mails r SET answers = NULL FROM messages m"
+        " WHERE m.id = r.answers AND m.template = 'confirm_opt_in'"
+    )
     op.execute("DELETE FROM messages WHERE template = 'confirm_opt_in'")
     op.execute("DELETE FROM consents WHERE purpose = 'tracking' OR state = 'pending'")
     op.drop_column("messages", "channel_fixed")
