@@ -102,6 +102,13 @@ async def preview_template(
     ]
     locale = customer.chosen_locale or (mail[0] if mail else None) or customer.locale
     wording = await _wording(session, held, template, body.number, locale, customer.tone)
+    claims = await _claims(session, wording)
+    unsaid = sorted({*wording.claims} - {*claims})
+    if unsaid:
+        raise Problem(
+            Code.CONFLICT,
+            f"approve these marketing claims in {wording.locale} first: {', '.join(unsaid)}",
+        )
     try:
         shown = await held.workshop.preview(
             template,
@@ -110,7 +117,7 @@ async def preview_template(
             reader={"name": customer.name, "reference": customer.reference},
             locale=locale,
             zone=customer.zone,
-            claims=await _claims(session, wording),
+            claims=claims,
         )
     except NotRendered as problem:
         raise invalid_field("/number", f"cannot be rendered: {problem}") from None

@@ -339,6 +339,10 @@ async def test_only_what_is_approved_is_claimed(api: httpx2.AsyncClient, custome
     unknown = assert_problem(await publish(api, draft), 422, "invalid_request")
     assert unknown["detail"] == "body_text: line 2: the claim free_delivery is not approved"
 
+    wanted = {"customer_id": str(customer), "number": draft.json()["number"]}
+    unseen = assert_problem(await api.post(f"{SOLD}/previews", json=wanted), 409, "conflict")
+    assert unseen["detail"] == "approve these marketing claims in en first: free_delivery"
+
     made = await approved(api, days=-1)
     assert made.status_code == 201, made.text
     expired = assert_problem(await publish(api, draft), 422, "invalid_request")
