@@ -317,6 +317,16 @@ async def test_a_test_needs_somebody_to_go_to(api: httpx2.AsyncClient) -> None:
     assert_problem(await api.post(path, json=gone, headers=key), 404, "not_found")
 
 
+async def test_a_text_is_tested_only_where_there_is_one(api: httpx2.AsyncClient) -> None:
+    number = (await drafted(api)).json()["number"]
+    for tested in ({"number": number}, {"locale": "pt"}):
+        body = {**tested, "channel": "sms", "phone": "+5511961234567"}
+        key = {"Idempotency-Key": uuid4().hex}
+        answer = await api.post(f"{CASE}/tests", json=body, headers=key)
+        problem = assert_problem(answer, 422, "invalid_request")
+        assert problem["errors"][0]["pointer"] == "/channel"
+
+
 # --- claims ---------------------------------------------------------------------------------------
 
 
