@@ -249,8 +249,12 @@ async def _message(session: AsyncSession, message_id: UUID) -> Message:
 def _words(message: Message, decision: Decision | None) -> str:
     because = decision.because if decision else ""
     match message.state:
-        case MessageState.QUEUED | MessageState.SENDING:
-            return f"Not sent yet: it waits for the next delivery ({message.attempts} tries)."
+        case MessageState.QUEUED if message.provider_answer:
+            return f"Not sent yet, it will be tried again: {message.provider_answer}"
+        case MessageState.QUEUED:
+            return "Not sent yet: it waits for its turn."
+        case MessageState.SENDING:
+            return "Being handed over: the provider's answer is not here yet."
         case MessageState.HELD:
             return f"Held back for now: {because}."
         case MessageState.SUPPRESSED:
