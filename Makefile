@@ -36,7 +36,7 @@ check: $(INSTALLED)  ## format, lint, import rules, types, the compose file
 bench: $(INSTALLED)  ## the speed claims, measured (writes var/bench.json)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(INSTALLED)  ## the fault runs at full size: kills, broken mail servers
+chaos: $(INSTALLED)  ## the fault runs at full size: kills, mail servers, webhooks, opt-outs
 	$(BIN)/python -m chaos $(ARGS)
 
 histories: $(INSTALLED)  ## add the workflow histories that are not stored yet

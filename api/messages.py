@@ -249,13 +249,15 @@ async def _message(session: AsyncSession, message_id: UUID) -> Message:
 def _words(message: Message, decision: Decision | None) -> str:
     because = decision.because if decision else ""
     match message.state:
-        case MessageState.QUEUED | MessageState.SENDING:
-            return f"Not sent yet: it waits for the next delivery ({message.attempts} tries)."
+        case MessageState.QUEUED:
+            answer = message.provider_answer
+            again = f", it will be tried again: {answer}" if answer else ": it waits for its turn."
+            return f"Not sent yet{again}"
+        case MessageState.SENDING:
+            return "Being handed over: the provider's answer is not here yet."
         case MessageState.HELD:
             return f"Held back for now: {because}."
-        case MessageState.SUPPRESSED:
-            return f"Not sent: {because}."
-        case MessageState.CANCELLED:
+        case MessageState.SUPPRESSED | MessageState.CANCELLED:
             return f"Not sent: {because}."
         case MessageState.ACCEPTED:
             return f"Sent: the provider took it at {message.accepted_at:%Y-%m-%d %H:%M} UTC."

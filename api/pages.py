@@ -107,12 +107,22 @@ class PageRoute(APIRoute):
         return handle
 
 
+# Where the remedy for a program says nothing to a person.
+_TO_PEOPLE = {
+    Code.INVALID_REQUEST: (
+        "The form could not be read",
+        "Nothing was changed. Open the link in our message again, and send the form once more.",
+    )
+}
+
+
 async def _problem_page(request: Request, problem: Exception) -> HTMLResponse:
     assert isinstance(problem, PageProblem)
     explained = EXPLAINED[problem.code]
+    title, remedy = _TO_PEOPLE.get(problem.code, (explained.title, explained.remedy))
     context = {
-        "title": explained.title,
-        "remedy": explained.remedy,
+        "title": title,
+        "remedy": remedy,
         "code": str(problem.code),
         "status": problem.status,
     }

@@ -153,7 +153,7 @@ async def _switch(
     now = now_on(standing.clock)
     for channel, purpose in _offers(standing, policy):
         wanted = wishes.switched.get((channel, purpose))
-        if wanted is None:
+        if wanted is None or (wanted and standing.is_suppressed(channel, purpose)):
             continue
         state = ConsentState.GRANTED if wanted else ConsentState.WITHDRAWN
         holds = standing.consents.get(f"{channel}/{purpose}") is ConsentState.GRANTED
@@ -265,6 +265,7 @@ def _offer(standing: Standing, contact: Contact) -> dict[str, Any]:
         "purpose": str(purpose),
         "on": granted if purpose in _NEEDS_CONSENT else not refused,
         "pending": state is ConsentState.PENDING,
+        "closed": standing.is_suppressed(channel, purpose),
     }
 
 

@@ -99,7 +99,7 @@ async def roll_back_template(
     if body.to is None:
         replaced = await _retire(session, template, body.locale, body.tone)
         if replaced is None:
-            raise Problem(Code.CONFLICT, "nothing of staff is in force there")
+            raise Problem(Code.CONFLICT, f"the file is in force in {body.locale}, {body.tone}")
         await _try_again(session, template)
         return InForce(**wording, version=FILE, replaced=str(replaced))
     earlier = await version_of(session, template, body.to)

@@ -22,6 +22,7 @@ from domain.clock import REAL_TIME
 from domain.messages import MESSAGES, Channel, MessageClass, Template, message_key
 from domain.sms_segments import SmsEncoding, sms_size
 from domain.templates import (
+    DEFAULT_LOCALE,
     FILE,
     NotRendered,
     TemplateSources,
@@ -102,6 +103,13 @@ async def preview_template(
     ]
     locale = customer.chosen_locale or (mail[0] if mail else None) or customer.locale
     wording = await _wording(session, held, template, body.number, locale, customer.tone)
+    claims = await _claims(session, wording)
+    unsaid = sorted({*wording.claims} - {*claims})
+    if unsaid:
+        raise Problem(
+            Code.CONFLICT,
+            f"approve these marketing claims in {wording.locale} first: {', '.join(unsaid)}",
+        )
     try:
         shown = await held.workshop.preview(
             template,
@@ -110,7 +118,7 @@ async def preview_template(
             reader={"name": customer.name, "reference": customer.reference},
             locale=locale,
             zone=customer.zone,
-            claims=await _claims(session, wording),
+            claims=claims,
         )
     except NotRendered as problem:
         raise invalid_field("/number", f"cannot be rendered: {problem}") from None
@@ -134,9 +142,14 @@ async def send_template_test(
     """Send it to a member of staff, on the way that every message takes."""
     version = FILE
     locale = body.locale
-    if body.number is not None:
+    if body.number is None:
+        known = nearest_locale(MESSAGES[template].locales, locale) or DEFAULT_LOCALE
+        sources = held.workshop.default(template, known)
+    else:
         tested = await version_of(session, template, body.number)
-        version, locale = str(tested.number), tested.locale
+        version, locale, sources = str(tested.number), tested.locale, sources_of(tested)
+    if body.channel is Channel.SMS and sources.sms is None:
+        raise invalid_field("/channel", "it has no wording for text messages")
     message = Message(
         key=message_key(f"templates/{template}", template, f"test-{uuid4().hex}"),
         workflow_id=f"templates/{template}",

@@ -121,7 +121,7 @@ class VersionDetail(VersionView):
 
 def _changeable(template: Template) -> Template:
     if not may_be_changed(template):
-        raise not_found("wording that staff changes of", template)
+        raise not_found("template that staff may change:", template)
     return template
 
 

@@ -14,12 +14,13 @@ from database.customers import (
     Customer,
     Preference,
     Simulation,
+    Suppression,
     clock_in,
 )
 from database.queries.customers import addresses_of, current_consents
 from domain.clock import Clock
 from domain.contacts import ConsentState
-from domain.messages import Channel
+from domain.messages import Channel, Purpose
 
 
 class Standing(NamedTuple):
@@ -32,6 +33,11 @@ class Standing(NamedTuple):
     marketing_paused_until: datetime | None
     channels: list[Channel]  # on which an address is known
     consents: Mapping[str, ConsentState]  # "<channel>/<purpose>" -> the newest statement
+    suppressed: frozenset[tuple[Channel, Purpose | None]]  # None: every purpose
+
+    def is_suppressed(self, channel: Channel, purpose: Purpose) -> bool:
+        """Whether his address there takes nothing of the kind, whatever he has agreed to."""
+        return not self.suppressed.isdisjoint({(channel, None), (channel, purpose)})
 
 
 async def read_standing(session: AsyncSession, customer_id: UUID) -> Standing | None:
@@ -51,7 +57,7 @@ async def read_standing(session: AsyncSession, customer_id: UUID) -> Standing | 
     if row is None:
         return None
     points = (await addresses_of(session, [customer_id]))[customer_id]
-    reached = {point.channel for point in points}
+    used = {point.channel: point.address.lower() for point in reversed(points)}
     consents = await current_consents(session, customer_id)
     return Standing(
         locale=row.locale,
@@ -59,9 +65,25 @@ async def read_standing(session: AsyncSession, customer_id: UUID) -> Standing | 
         clock=clock_in(row),
         preferred_channel=row.preferred_channel,
         marketing_paused_until=row.marketing_paused_until,
-        channels=[channel for channel in Channel if channel in reached],
+        channels=[channel for channel in Channel if channel in used],
         consents={f"{one.channel}/{one.purpose}": one.state for one in consents},
+        suppressed=await _suppressed(session, used),
     )
+
+
+async def _suppressed(
+    session: AsyncSession, used: Mapping[Channel, str]
+) -> frozenset[tuple[Channel, Purpose | None]]:
+    at_one = (
+        sa.and_(Suppression.channel == channel, Suppression.address == address)
+        for channel, address in used.items()
+    )
+    found = await session.execute(
+        sa.select(Suppression.channel, Suppression.purpose).where(
+            Suppression.lifted_at.is_(None), sa.or_(sa.false(), *at_one)
+        )
+    )
+    return frozenset((row.channel, row.purpose) for row in found)
 
 
 async def note_choice(

@@ -170,6 +170,35 @@ async def test_a_message_that_is_not_decided_yet_waits(
     assert (said["decided_by"], said["rules"]) == (None, [])
 
 
+@pytest.mark.parametrize(
+    ("state", "row", "words"),
+    [
+        (MessageState.QUEUED, {}, "Not sent yet: it waits for its turn."),
+        (
+            MessageState.QUEUED,
+            {"attempts": 1, "provider_answer": "not rendered: it has no wording for sms"},
+            "Not sent yet, it will be tried again: not rendered: it has no wording for sms",
+        ),
+        (
+            MessageState.SENDING,
+            {"claimed_by": "dispatcher-1", "claimed_at": AT},
+            "Being handed over: the provider's answer is not here yet.",
+        ),
+    ],
+    ids=["waits", "tried", "under way"],
+)
+async def test_what_a_message_waits_for_is_told(
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    customer: UUID,
+    state: MessageState,
+    row: dict[str, Any],
+    words: str,
+) -> None:
+    said = await explained(api, sessions, customer, state, **row)
+    assert said["words"] == words
+
+
 async def test_of_a_message_that_does_not_exist_nothing_is_explained(
     api: httpx2.AsyncClient,
 ) -> None:

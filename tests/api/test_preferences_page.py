@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from database.base import Sessions
-from database.customers import Consent, Customer, Preference
+from database.customers import Consent, Customer, Preference, Suppression
 from database.events import Event
 from database.messages import Message
 from domain.contacts import ConsentState
@@ -129,6 +129,26 @@ async def test_what_may_be_refused_is_offered_and_orders_are_not(
     assert (await stranger.head(link_of(customer))).status_code == 200
 
 
+async def test_what_a_suppressed_number_does_not_get_is_not_promised_and_can_still_be_refused(
+    stranger: httpx2.AsyncClient, sessions: Sessions, make_customer: MakeCustomer
+) -> None:
+    number = "+5511961234999"  # of nobody else: what is suppressed stays so
+    customer = await make_customer(phone=number)
+    link = link_of(customer)
+    before = await opened(stranger, link)
+    async with sessions.begin() as session:
+        session.add(Suppression(channel=Channel.SMS, address=number, reason="answered STOP"))
+    page = await opened(stranger, link)
+    assert "Send us START" in page.text
+    assert "sms/marketing" not in page.offers["offered"]
+    stale = before.filled(on=("sms/marketing",), off=("sms/support",))
+    changed = await saved(stranger, link, stale)
+    assert "From now on" not in changed.text
+    assert "No longer: messages about your requests by text message." in changed.text
+    said = [(one.purpose, one.state) for one in await statements(sessions, customer)]
+    assert said == [(Purpose.SUPPORT, ConsentState.WITHDRAWN)]
+
+
 async def test_refusing_selling_holds_is_explained_and_ends_what_is_under_way(
     stranger: httpx2.AsyncClient, sessions: Sessions, customer: UUID
 ) -> None:
@@ -232,7 +252,7 @@ async def test_language_and_channel_are_the_customers_own(
     assert changed["preferred_channel"] is None
     page = await saved(stranger, link, (await opened(stranger, link)).filled(channel="email"))
     page = await saved(stranger, link, page.filled(channel=""))
-    assert "You prefer no channel to another." in page.text
+    assert "You have no preference between the channels." in page.text
 
 
 async def test_a_rest_ends_by_itself_or_when_the_customer_says_so(
@@ -351,6 +371,8 @@ async def test_a_form_that_is_not_ours_changes_nothing(
     body = {"content": form} if isinstance(form, bytes) else {"data": form}
     answer = await stranger.post(link_of(customer), **body)
     assert answer.status_code == 422, answer.text
+    assert "The form could not be read" in answer.text
+    assert "errors" not in answer.text  # the remedy for a program
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert await statements(sessions, customer) == []
 

@@ -317,6 +317,16 @@ async def test_a_test_needs_somebody_to_go_to(api: httpx2.AsyncClient) -> None:
     assert_problem(await api.post(path, json=gone, headers=key), 404, "not_found")
 
 
+async def test_a_text_is_tested_only_where_there_is_one(api: httpx2.AsyncClient) -> None:
+    number = (await drafted(api)).json()["number"]
+    for tested in ({"number": number}, {"locale": "pt"}):
+        body = {**tested, "channel": "sms", "phone": "+5511961234567"}
+        key = {"Idempotency-Key": uuid4().hex}
+        answer = await api.post(f"{CASE}/tests", json=body, headers=key)
+        problem = assert_problem(answer, 422, "invalid_request")
+        assert problem["errors"][0]["pointer"] == "/channel"
+
+
 # --- claims ---------------------------------------------------------------------------------------
 
 
@@ -338,6 +348,10 @@ async def test_only_what_is_approved_is_claimed(api: httpx2.AsyncClient, custome
     assert draft.json()["claims"] == ["free_delivery"]
     unknown = assert_problem(await publish(api, draft), 422, "invalid_request")
     assert unknown["detail"] == "body_text: line 2: the claim free_delivery is not approved"
+
+    wanted = {"customer_id": str(customer), "number": draft.json()["number"]}
+    unseen = assert_problem(await api.post(f"{SOLD}/previews", json=wanted), 409, "conflict")
+    assert unseen["detail"] == "approve these marketing claims in en first: free_delivery"
 
     made = await approved(api, days=-1)
     assert made.status_code == 201, made.text

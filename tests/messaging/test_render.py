@@ -190,3 +190,11 @@ def test_a_template_is_kept_in_its_sandbox(tmp_path: Path) -> None:
     renderer = Renderer("Perennial", tmp_path)
     with pytest.raises(NotRendered, match="unsafe"):
         renderer.render(Template.WIN_BACK, Channel.EMAIL, "en", sample_context(Template.WIN_BACK))
+
+
+@pytest.mark.parametrize("locale", ["en", "pt-BR"])
+def test_an_order_whose_total_nobody_told_has_none(locale: str) -> None:
+    context = {**sample_context(Template.ORDER_CONFIRMED), "total": "0 EUR"}
+    mail = RENDERER.render(Template.ORDER_CONFIRMED, Channel.EMAIL, locale, context)
+    assert mail.html is not None
+    assert "Total" not in mail.text + mail.html
