@@ -20,6 +20,7 @@ from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.processes import ProcessRow
+from database.queries.customers import withdraw_consents
 from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.delivery_reports import ReportKind, next_state, was_taken
@@ -46,7 +47,7 @@ async def take_in_reports(sessions: Sessions, client: Client) -> list[ReportKind
     neither waits for the other. Processes hear of bounces from the dispatcher (`process_told_at`).
     """
     async with sessions.begin() as session:
-        rows = await _lock_unprocessed(session)
+        rows = _with_one_complaint(await _lock_unprocessed(session))
         await _hold_complainers(session, rows)
         batch = _Batch(await _lock_subjects(session, rows))
         taken = [row for row in rows if batch.can_take(row)]
@@ -62,8 +63,30 @@ async def take_in_reports(sessions: Sessions, client: Client) -> list[ReportKind
         )
         # Before the commit, as with every fact: a repeat is known by its event id.
         for customer, opted_out in batch.complaints:
+            await _withdraw(session, customer, opted_out)
             await _tell(client, customer, opted_out)
     return [row.kind for row in taken]
+
+
+def _with_one_complaint(rows: Sequence[Any]) -> list[Any]:
+    """The first complaint and all that are none. Each locks its customer while his process is told,
+    and the dispatcher waits for such locks: many at once would hold up everybody's mail.
+    """
+    complaints = [row.id for row in rows if row.kind is ReportKind.COMPLAINED]
+    return [row for row in rows if row.id not in complaints[1:]]
+
+
+async def _withdraw(session: AsyncSession, customer_id: UUID, opted_out: OptedOut) -> None:
+    """Who complains about one message wants no selling on any channel (reliability.md §4)."""
+    await withdraw_consents(
+        session,
+        customer_id,
+        opted_out.event_id,
+        list(Channel),
+        Purpose.MARKETING,
+        source="complaint",
+        occurred_at=opted_out.occurred_at,
+    )
 
 
 async def _tell(client: Client, customer_id: UUID, opted_out: OptedOut) -> None:

@@ -69,7 +69,8 @@ log = logging.getLogger(__name__)
 class MessageActivities:
     """Providers by their name; `evidence` for those that can be asked what they have really taken.
 
-    `lines` outlast a round: rates and troubles are those of the accounts.
+    `lines` outlast a round: rates and troubles are those of the accounts. So does `unwritten`: the
+    answers of providers that could not be written down yet.
     """
 
     sessions: Sessions
@@ -81,6 +82,7 @@ class MessageActivities:
     rules: DispatchRules = field(default_factory=DispatchRules)
     staff: RenderProcess = field(default_factory=RenderProcess)  # renders what staff wrote
     lines: dict[str, Line] = field(default_factory=dict)
+    unwritten: list[Settlement] = field(default_factory=list)
 
     @activity.defn
     async def deliver_queued(self, request: DispatchRound) -> DispatchCounts:
@@ -103,7 +105,7 @@ class _Round:
         self._claims = 0
         self._unsure: list[str] = []  # tokens of claims whose commit we did not see
         self._under_way: dict[asyncio.Task[Answer], Claim] = {}
-        self._answered: list[Settlement] = []
+        self._answered = parts.unwritten
         self._lines = {name: parts.lines.setdefault(name, Line()) for name in parts.providers}
         self._routes = Routes(parts.providers)
         self._turns = Turns()
@@ -144,6 +146,9 @@ class _Round:
             await self._finish(limit=None)
         except asyncio.CancelledError:
             await self._finish(limit=_LAST_ANSWERS)
+            raise
+        except Exception:
+            await self._collect(limit=_LAST_ANSWERS)  # the next round writes them down
             raise
         finally:
             beating.cancel()
@@ -257,17 +262,20 @@ class _Round:
         since = self._held_since.get(message, 0.0)
         return time.monotonic() - since < 0.8 * self._rules.lease.total_seconds()
 
-    async def _settle_answered(self) -> None:
+    def _take_answers(self) -> None:
         for task in [task for task in self._under_way if task.done()]:
             claim = self._under_way.pop(task)
             self._held_since.pop(claim.id, None)
             self._answered.append(self._settlement(claim, task.result()))
+
+    async def _settle_answered(self) -> None:
+        self._take_answers()
         if not self._answered:
             return
         # Kept until written: while PostgreSQL is away an answer must not be forgotten.
         async with self._transaction() as session:
             states = await settle(session, self._answered)
-        self._answered = []
+        self._answered.clear()
         for state in states:
             self._count(state)
 
@@ -397,15 +405,20 @@ class _Round:
                 log.error("the process of message %s was not told: %s", row.id, where(problem))
         return True
 
-    async def _finish(self, limit: float | None) -> None:
-        """Wait for answers under way, at most `limit` seconds, and write down what is known."""
+    async def _collect(self, limit: float | None) -> None:
+        """Wait for answers under way, at most `limit` seconds."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=limit)
         for task in [task for task in self._under_way if not task.done()]:
             task.cancel()  # its outcome is unknown: the claim runs out and evidence decides
             del self._under_way[task]
+        self._take_answers()
+
+    async def _finish(self, limit: float | None) -> None:
+        """Wait for answers under way, at most `limit` seconds, and write down what is known."""
+        await self._collect(limit)
         deadline = time.monotonic() + (limit or _AWAY_LIMIT)
-        while self._under_way or self._answered:
+        while self._answered:
             try:
                 await self._settle_answered()
             except _DATABASE_AWAY:

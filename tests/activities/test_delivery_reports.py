@@ -13,13 +13,13 @@ from activities.delivery_reports import take_in_reports
 from activities.message_queue import Settlement, settle
 from activities.messages import MessageActivities
 from database.base import Sessions
-from database.customers import Suppression
+from database.customers import Consent, Suppression
 from database.delivery_reports import DeliveryReportRow, keep_report
 from database.messages import Message
 from database.timeline import TimelineLine
 from domain.contacts import ConsentState
 from domain.delivery_reports import DeliveryReport, ReportKind
-from domain.messages import MessageState, Purpose, Template
+from domain.messages import Channel, MessageState, Purpose, Template
 from tests.activities.dispatching import messages, queue, running, simulate, until, until_settled
 from tests.activities.refusing import refusing_client
 from tests.messaging.post_office import PostOffice
@@ -234,6 +234,26 @@ async def test_a_complaint_ends_the_selling_and_not_the_receipts(
     assert selling.decision["because"] == "complaint: abuse"
     assert receipt.state is MessageState.ACCEPTED
     assert await desk.suppressed() == [(address, Purpose.MARKETING, "complaint: abuse")]
+    async with desk.sessions() as session:
+        withdrawn = sa.select(Consent.channel, Consent.purpose, Consent.state).where(
+            Consent.customer_id == sent.customer_id
+        )
+        stated = {tuple(row) for row in await session.execute(withdrawn)}
+    lost = ConsentState.WITHDRAWN
+    assert stated == {(channel, Purpose.MARKETING, lost) for channel in Channel}
+
+
+async def test_each_complaint_is_taken_in_by_itself(desk: Desk) -> None:
+    """Its customer is locked while his process is told: the dispatcher would wait for them all."""
+    await queue(desk.sessions, customers=3)
+    for message in await messages(desk.sessions):
+        await desk.report(message.id, ReportKind.COMPLAINED)
+    await desk.report((await messages(desk.sessions))[0].id, ReportKind.DELIVERED)
+    first = await take_in_reports(desk.sessions, desk.client)
+    assert sorted(first) == [ReportKind.COMPLAINED, ReportKind.DELIVERED]
+    assert await take_in_reports(desk.sessions, desk.client) == [ReportKind.COMPLAINED]
+    assert await take_in_reports(desk.sessions, desk.client) == [ReportKind.COMPLAINED]
+    assert await take_in_reports(desk.sessions, desk.client) == []
 
 
 async def test_a_relationship_that_takes_no_more_facts_holds_up_no_report(desk: Desk) -> None:

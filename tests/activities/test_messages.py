@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
 from temporalio import workflow
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCStatusCode
@@ -37,6 +38,7 @@ from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
     consent_of,
+    dispatcher,
     messages,
     queue,
     run_until_killed,
@@ -46,7 +48,7 @@ from tests.activities.dispatching import (
     until_settled,
 )
 from tests.activities.refusing import refusing_client
-from tests.messaging.post_office import Fault, PostOffice
+from tests.messaging.post_office import Fault, PostOffice, Stage
 
 
 async def each_arrived_once(office: PostOffice, sessions: Sessions) -> None:
@@ -457,6 +459,36 @@ async def test_connections_to_the_database_may_break_at_any_moment(
             engine.dispose()
         await until_settled(sessions)
     await each_arrived_once(post_office, sessions)
+
+
+async def test_an_answer_outlives_the_round_that_could_not_write_it_down(
+    temporal: WorkflowEnvironment, sessions: Sessions, post_office: PostOffice
+) -> None:
+    """Without it the outcome would be unknown, and the receipt be sent once more."""
+    activities = dispatcher(
+        sessions, temporal.client, post_office.port, post_office.path, evidence=False
+    )
+
+    async def rename(old: str, new: str) -> None:
+        async with sessions.begin() as session:
+            await session.execute(sa.text(f"ALTER TABLE {old} RENAME TO {new}"))
+
+    async def break_off(stage: Stage, address: str) -> None:
+        if stage is Stage.KEPT:
+            await rename("messages", "away")
+
+    post_office.hold = break_off
+    await queue(sessions)
+    async with running(activities) as round_:
+        with pytest.raises(ProgrammingError):
+            await round_
+    await rename("away", "messages")
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.ACCEPTED
+    assert (message.provider_answer or "").startswith("250")
+    assert not message.possible_duplicate
+    assert await post_office.inbox.count() == 1
 
 
 # Forked from a process that has done the imports, which take longer than all the rest.
