@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
+from domain.tasks import Role
 from settings import Settings
 from supervisor.errors import Refused
 from supervisor.run_file import RunFile, running_instance
@@ -29,6 +30,9 @@ app = typer.Typer(
 )
 schedules = typer.Typer(help="Look at and steer the schedules of the running instance.")
 app.add_typer(schedules, name="schedules", no_args_is_help=True)
+
+staff = typer.Typer(help="Who works here: accounts of the staff console.")
+app.add_typer(staff, name="staff", no_args_is_help=True)
 
 _HERE = Path(__file__).resolve()
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -220,6 +224,39 @@ def backfill_schedule(
     """Run what a schedule would have run between two moments."""
     body = {"start_at": start.astimezone().isoformat(), "end_at": end.astimezone().isoformat()}
     _steer(name, "backfill", body)
+
+
+@staff.command("list")
+def list_staff() -> None:
+    """Everybody who has an account."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "name", "e-mail", "role", "state")
+    for row in _ask("GET", "/api/v1/staff?limit=200")["items"]:
+        state = "closed" if row["disabled_at"] else "new" if row["one_time_password"] else "active"
+        table.add_row(row["id"], row["name"], row["email"], row["role"], state)
+    Console().print(table)
+
+
+@staff.command("add")
+def add_staff(
+    staff_id: Annotated[str, typer.Argument(metavar="ID", help="Stands in logs: agent-7.")],
+    email: Annotated[str, typer.Argument(help="What they sign in with.")],
+    name: Annotated[str, typer.Option(help="As colleagues see it.")],
+    role: Annotated[Role, typer.Option(help="What they may do.")],
+) -> None:
+    """Make an account and print its password, which is good for once."""
+    body = {"id": staff_id, "email": email, "name": name, "role": role.value}
+    print(_ask("POST", "/api/v1/staff", body)["password"])
+
+
+@staff.command("reset")
+def reset_staff(
+    staff_id: Annotated[str, typer.Argument(metavar="ID", help="Of the account, as in the list.")],
+) -> None:
+    """Print a new password, good for once; all sessions of the account end."""
+    print(_ask("POST", f"/api/v1/staff/{staff_id}/password-resets")["password"])
 
 
 def instance(settings: Settings | None = None) -> RunFile:

@@ -73,6 +73,9 @@ class Settings(BaseSettings):
     inbound_port: int = Field(
         0, ge=0, le=65535, description="where that mail is taken by SMTP on 127.0.0.1; 0: not here"
     )
+    admin_email: str = Field(
+        "admin@perennial.example", description="of the administrator whom the first start makes"
+    )
     staff_digest_to: str = Field("", description="address of the daily digest; empty: none is sent")
 
     inbox_path: Path | None = Field(None, description="default: <data dir>/inbox.sqlite")

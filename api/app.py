@@ -40,8 +40,10 @@ from api import (
     received_mails,
     received_texts,
     resend_events,
+    saved_views,
     schedules,
     simulations,
+    staff,
     support,
     survey_page,
     tasks,
@@ -55,6 +57,7 @@ from api import (
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
 from api.observed import BodyLimit, Figures, Observed
+from console import app as console
 from database.base import connect
 from messaging.workshop import Workshop
 from settings import Settings
@@ -92,6 +95,9 @@ PRIVATE: tuple[APIRouter, ...] = (
     schedules.router,
     policies.router,
     simulations.router,
+    staff.router,
+    staff.actions,
+    saved_views.router,
 )
 PUBLIC: tuple[APIRouter, ...] = (
     health.router,
@@ -137,6 +143,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Observed, figures=app.state.figures)
     errors.install(app)
     pages.install(app)
+    console.install(app)
     openapi.install(app, _PUBLIC_PATHS, provider_events.PREFIX)
     return app
 

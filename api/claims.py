@@ -14,8 +14,9 @@ from api.errors import Code, Problem, invalid_field, not_found
 from api.etags import IfMatch, changed_meanwhile, etag, expected_version
 from api.fields import Body, Day, Line, LocaleTag, Prose, StaffId, example
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.templates import MarketingClaim
+from domain.staff import Permission
 
 router = APIRouter(prefix="/marketing-claims", tags=["marketing claims"], route_class=ApiRoute)
 
@@ -79,6 +80,7 @@ async def list_marketing_claims(session: Session, paging: Paging) -> Page[ClaimV
 
 
 @router.post("", status_code=201)
+@needs(Permission.PUBLISH_TEMPLATES)
 async def approve_marketing_claim(
     body: NewClaim, session: Session, response: Response
 ) -> ClaimView:
@@ -107,6 +109,7 @@ async def show_marketing_claim(
 
 
 @router.patch("/{claim_id}")
+@needs(Permission.PUBLISH_TEMPLATES)
 async def renew_marketing_claim(
     claim_id: ClaimId,
     body: ClaimRenewal,

@@ -15,6 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api.deps import Resources
 from api.errors import Code, Problem
+from api.routing import note_change
 from database.processes import ProcessRow
 from domain.errors import Refusal
 from domain.processes import derived_id
@@ -44,6 +45,7 @@ async def command_process(
     lost. Raises 409 with `allowed_actions` when refused, 404 for a process nobody knows.
     """
     update_id = _update_id(request)
+    await _note_state_before(request, session, workflow_id)
     try:
         async with held.engine.reached() as client:
             handle = client.get_workflow_handle(workflow_id)
@@ -56,6 +58,15 @@ async def command_process(
         await _refuse_ended(session, workflow_id)
     name = update if isinstance(update, str) else update.__name__
     return CommandAccepted(workflow_id=workflow_id, command=name)
+
+
+async def _note_state_before(request: Request, session: AsyncSession, workflow_id: str) -> None:
+    if not request.state.principal.is_staff:
+        return
+    row = await session.get(ProcessRow, workflow_id)
+    if row is not None:
+        before = {"state": row.state, "step": row.step, "waiting_for": row.waiting_for}
+        note_change(request, before=before)
 
 
 async def _until_kept(send: Callable[[], Awaitable[object]]) -> None:

@@ -27,7 +27,7 @@ from api.fields import (
 )
 from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.customers import Consent, ContactPoint, Customer, Preference
 from database.queries.consents import (
     Statement,
@@ -41,6 +41,7 @@ from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
 from domain.processes import derived_id
+from domain.staff import Permission
 
 router = APIRouter(prefix="/customers/{customer_id}", tags=["contacts"], route_class=ApiRoute)
 
@@ -107,6 +108,7 @@ async def customer_clock(session: AsyncSession, customer_id: UUID) -> Clock:
 
 
 @router.post("/contact-points", status_code=201)
+@needs(Permission.EDIT_CUSTOMERS)
 async def add_contact_point(
     customer_id: UUID, body: NewContactPoint, session: Session
 ) -> AddressView:
@@ -130,6 +132,7 @@ async def add_contact_point(
 
 
 @router.delete("/contact-points/{contact_point_id}", status_code=204)
+@needs(Permission.EDIT_CUSTOMERS)
 async def retire_contact_point(customer_id: UUID, contact_point_id: UUID, session: Session) -> None:
     """Use the address no more. A repeat changes nothing."""
     point = await session.get(ContactPoint, contact_point_id)
@@ -149,6 +152,7 @@ async def _note_change(session: AsyncSession, customer_id: UUID) -> None:
 
 
 @router.post("/consents", status_code=201)
+@needs(Permission.EDIT_CUSTOMERS)
 async def record_consent(
     customer_id: UUID,
     body: NewConsent,
@@ -254,6 +258,7 @@ async def list_consents(
 
 
 @router.post("/preferences", status_code=201)
+@needs(Permission.EDIT_CUSTOMERS)
 async def record_preference(
     customer_id: UUID, body: NewPreference, session: Session
 ) -> PreferenceView:

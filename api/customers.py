@@ -32,7 +32,7 @@ from api.fields import (
 )
 from api.intake import refuse_future
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute, requires_key
+from api.routing import ApiRoute, needs, note_change, requires_key
 from database.customers import ContactPoint, Customer, CustomerKind
 from database.processes import Lifecycle
 from database.queries.customers import (
@@ -47,6 +47,7 @@ from database.queries.customers import (
 from domain.clock import REAL_TIME, Clock
 from domain.messages import Channel, Purpose
 from domain.processes import Stage
+from domain.staff import Permission
 from domain.templates import Tone
 
 router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute)
@@ -169,6 +170,7 @@ class BulkResults(BaseModel):
 
 
 @router.post("", status_code=201)
+@needs(Permission.EDIT_CUSTOMERS)
 async def create_customer(body: NewCustomer, session: Session, response: Response) -> CustomerView:
     """Make a customer. A reference that is taken is refused; PUT by reference updates instead."""
     reference = body.reference or f"C-{secrets.token_hex(6)}"
@@ -189,6 +191,7 @@ async def create_customer(body: NewCustomer, session: Session, response: Respons
     "/by-reference/{reference}",
     responses={201: {"model": WrittenCustomer, "description": "A new customer was made"}},
 )
+@needs(Permission.EDIT_CUSTOMERS)
 async def upsert_customer(
     reference: Annotated[Reference, Path()],
     body: CustomerFields,
@@ -313,9 +316,11 @@ async def show_customer(
 
 
 @router.patch("/{customer_id}")
+@needs(Permission.EDIT_CUSTOMERS)
 async def change_customer(
     customer_id: UUID,
     body: CustomerChange,
+    request: Request,
     session: Session,
     response: Response,
     if_match: IfMatch = None,
@@ -328,6 +333,7 @@ async def change_customer(
             raise invalid_field(f"/{name}", "cannot be cleared")
     if "locale" in values:
         values["chosen_locale"] = None
+    before = await view_of(session, customer_id)
     unchanged = sa.true() if expected is None else Customer.version == expected
     changed = await session.scalar(
         sa.update(Customer)
@@ -339,6 +345,8 @@ async def change_customer(
     response.headers["ETag"] = etag(view.version)
     if changed is None:
         raise changed_meanwhile("customer", view.version, view)
+    told = before.model_dump(mode="json", include=values.keys())
+    note_change(request, before=told)
     return view
 
 

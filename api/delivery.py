@@ -47,7 +47,7 @@ from api.intake import Accepted, accept, business_now, event_id_for
 from api.messages import MessageView
 from api.paging import Page, Paging, read_page
 from api.promises import PromiseView
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.customers import Preference
 from database.feedback import Need
 from database.messages import Message
@@ -56,6 +56,7 @@ from database.promises import Promise
 from database.queries.intake import find_ground
 from domain.delivery import DeliveryState, Effect, may_be_reported
 from domain.processes import delivery_workflow_id, order_id_of
+from domain.staff import Permission
 
 router = APIRouter(prefix="/orders", tags=["orders"], route_class=ApiRoute)
 
@@ -220,6 +221,7 @@ class OrderDetail(OrderView):
 
 
 @router.post("", status_code=202)
+@needs(Permission.REPORT_ORDERS)
 async def place_order(
     body: NewOrder, request: Request, session: Session, held: Held, caller: Caller
 ) -> Accepted:
@@ -246,6 +248,7 @@ async def place_order(
 
 
 @router.post("/{order_id}/milestones", status_code=202)
+@needs(Permission.REPORT_ORDERS)
 async def report_milestone(
     order_id: UUID,
     body: MilestoneReport,
@@ -287,6 +290,7 @@ def _may_be_reported(state: DeliveryState) -> list[str]:
     status_code=201,
     responses={202: {"model": LearnedView, "description": "A need was given to its process"}},
 )
+@needs(Permission.EDIT_CUSTOMERS)
 async def record_learning(
     order_id: UUID,
     body: Learned,

@@ -16,11 +16,18 @@ from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
 
 from api.errors import Code, Problem, engine_away
 from database.base import Sessions
+from database.queries.staff import SignedIn, find_signed_in
 from domain.messages import Template
+from domain.staff import PROGRAM, Permission, Principal
 from domain.templates import Preview, TemplateSources, Verdict
 
 _PATIENCE = 5.0  # seconds for one conversation with Temporal; then 503, and the client repeats
 _REST = 1.0  # seconds without another try
+
+SESSION_COOKIE = "perennial_session"
+CSRF_HEADER = "X-CSRF-Token"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="perennial"'}
 
 _bearer = HTTPBearer(auto_error=False, description="the key in the file that run.json names")
 
@@ -109,8 +116,32 @@ def resources(request: Request) -> Resources:
     return found
 
 
-def authenticate(request: Request) -> str:
-    """The caller's name. Raises the 401 problem; compared in constant time."""
+async def authenticate(request: Request) -> Principal:
+    """Who asks: a program by its key, or a member of staff by the cookie of a session.
+
+    Raises the 401 problem; and the 403 of a change that doesn't carry the session's CSRF token.
+    """
+    known: Principal | None = getattr(request.state, "principal", None)
+    if known is not None:
+        return known
+    if "authorization" in request.headers or SESSION_COOKIE not in request.cookies:
+        _check_key(request)
+        principal = PROGRAM
+    else:
+        signed_in = await signed_in_by(request)
+        if signed_in is None:
+            raise Problem(Code.UNAUTHENTICATED, "the session has ended", headers=_CHALLENGE)
+        if request.method not in SAFE_METHODS:
+            _check_csrf(request, signed_in.session.csrf_token)
+        principal = Principal(
+            signed_in.staff.id, signed_in.staff.role, signed_in.staff.one_time_password
+        )
+    request.state.principal = principal
+    return principal
+
+
+def _check_key(request: Request) -> None:
+    """Compared in constant time."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     expected = resources(request).api_key
     if scheme.lower() != "bearer" or not hmac.compare_digest(
@@ -119,13 +150,37 @@ def authenticate(request: Request) -> str:
         raise Problem(
             Code.UNAUTHENTICATED,
             "the request has no API key, or one that is not known",
-            headers={"WWW-Authenticate": 'Bearer realm="perennial"'},
+            headers=_CHALLENGE,
         )
-    return "api"
 
 
-async def _caller(request: Request, _: Annotated[object, Depends(_bearer)]) -> str:
-    return authenticate(request)
+def _check_csrf(request: Request, expected: str) -> None:
+    token = request.headers.get(CSRF_HEADER, "")
+    if not hmac.compare_digest(token.encode(), expected.encode()):
+        raise Problem(Code.INVALID_CSRF_TOKEN, f"{CSRF_HEADER} is missing or of another session")
+
+
+async def signed_in_by(request: Request) -> SignedIn | None:
+    """The session of the request's cookie, if it is still good."""
+    token = request.cookies.get(SESSION_COOKIE, "")
+    if not token:
+        return None
+    async with resources(request).sessions.begin() as session:
+        return await find_signed_in(session, token)
+
+
+def permit(principal: Principal, permission: Permission) -> None:
+    """Raises the 403 problem."""
+    if not principal.may(permission):
+        raise Problem(Code.FORBIDDEN, f"{principal.role} may not {permission.replace('_', ' ')}")
+
+
+async def _principal(request: Request, _: Annotated[object, Depends(_bearer)]) -> Principal:
+    return await authenticate(request)
+
+
+async def _caller(principal: Annotated[Principal, Depends(_principal)]) -> str:
+    return principal.id
 
 
 async def _session(request: Request) -> AsyncGenerator[AsyncSession]:
@@ -141,4 +196,5 @@ async def _session(request: Request) -> AsyncGenerator[AsyncSession]:
 Session = Annotated[AsyncSession, Depends(_session, scope="function")]
 Held = Annotated[Resources, Depends(resources)]
 Caller = Annotated[str, Depends(_caller)]
-AUTHENTICATED = Depends(_caller)
+Asker = Annotated[Principal, Depends(_principal)]
+AUTHENTICATED = Depends(_principal)

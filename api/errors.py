@@ -33,6 +33,10 @@ class Code(StrEnum):
     INVALID_CURSOR = "invalid_cursor"
     UNAUTHENTICATED = "unauthenticated"
     INVALID_SIGNATURE = "invalid_signature"
+    FORBIDDEN = "forbidden"
+    INVALID_CSRF_TOKEN = "invalid_csrf_token"
+    PASSWORD_CHANGE_REQUIRED = "password_change_required"
+    TOO_MANY_SIGN_INS = "too_many_sign_ins"
     NOT_FOUND = "not_found"
     UNKNOWN_ROUTE = "unknown_route"
     PROVIDER_EVENTS_OFF = "provider_events_off"
@@ -86,7 +90,8 @@ EXPLAINED: dict[Code, Explained] = {
     Code.UNAUTHENTICATED: Explained(
         401,
         "No valid API key",
-        "Send `Authorization: Bearer <key>`; the key is in the file named by run.json.",
+        "Send `Authorization: Bearer <key>`, with the key of the file that run.json names; "
+        "or sign in to the console.",
     ),
     Code.INVALID_SIGNATURE: Explained(
         401,
@@ -94,8 +99,26 @@ EXPLAINED: dict[Code, Explained] = {
         "Sign with the secret that is set here, the body byte by byte, for the public address; "
         "and see that both clocks are right.",
     ),
+    Code.FORBIDDEN: Explained(
+        403,
+        "Your role may not do that",
+        "Ask somebody whose role may, or an administrator for another role.",
+    ),
+    Code.INVALID_CSRF_TOKEN: Explained(
+        403,
+        "The request did not come from our own page",
+        "Send the session's token as `X-CSRF-Token`; a page that was open for long: load it again.",
+    ),
+    Code.PASSWORD_CHANGE_REQUIRED: Explained(
+        403, "The password was for once only", "Choose your own: POST /api/v1/staff/me/password."
+    ),
+    Code.TOO_MANY_SIGN_INS: Explained(
+        429, "Too many failed sign-ins", "Wait as long as Retry-After says, then try again."
+    ),
     Code.NOT_FOUND: Explained(404, "There is no such thing", "Check the id."),
-    Code.UNKNOWN_ROUTE: Explained(404, "There is no such address", "See /docs for the addresses."),
+    Code.UNKNOWN_ROUTE: Explained(
+        404, "There is no such address", "See /docs for those of the API, /console for the pages."
+    ),
     Code.PROVIDER_EVENTS_OFF: Explained(
         404,
         "Events of this provider are not taken",

@@ -11,8 +11,9 @@ from api.deps import Caller, Held, Session
 from api.event_bodies import LeadReceivedEvent
 from api.fields import Body, EventId, Flag, Instant, Reference, Word
 from api.intake import Accepted, accept, business_now, event_id_for
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from domain.processes import derived_id
+from domain.staff import Permission
 
 router = APIRouter(prefix="/leads", tags=["leads"], route_class=ApiRoute)
 
@@ -38,6 +39,7 @@ class NewLead(Body):
 
 
 @router.post("", status_code=202)
+@needs(Permission.START_MARKETING)
 async def report_lead(
     body: NewLead, request: Request, session: Session, held: Held, caller: Caller
 ) -> Accepted:

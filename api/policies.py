@@ -5,18 +5,20 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 
 from api.deps import Session
 from api.errors import Code, FieldError, Problem, field_errors
+from api.etags import changed_meanwhile
 from api.fields import Body, Prose, StaffId, example
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs, note_change
 from database.messages import Message
 from database.policies import PolicyVersion
 from domain.messages import MESSAGES, MessageClass, MessageState, Template
 from domain.policies import POLICIES, PolicyKind, Priority
+from domain.staff import Permission
 
 router = APIRouter(prefix="/policies", tags=["policies"], route_class=ApiRoute)
 
@@ -66,6 +68,12 @@ class NewVersion(Body):
         description="every field of the kind; durations as ISO 8601, such as P3D"
     )
     note: Prose | None = None
+    replaces: int | None = Field(
+        None,
+        ge=0,
+        strict=True,
+        description="the version that was read; another one in force meanwhile: 412",
+    )
     by: StaffId = "api"
 
 
@@ -97,14 +105,19 @@ async def show_policy(kind: PolicyKind, session: Session) -> PolicyVersions:
 
 
 @router.post("/{kind}", status_code=201)
+@needs(Permission.PUBLISH_POLICIES)
 async def publish_policy(
-    kind: PolicyKind, body: NewVersion, session: Session, response: Response
+    kind: PolicyKind, body: NewVersion, request: Request, session: Session, response: Response
 ) -> PolicyView:
     """Publish a version. Processes that start from now on take it; running ones keep theirs.
 
     The kinds contact and sending are read anew for each message, also for those that wait.
     """
     document = _checked(kind, body.document)
+    current = (await show_policy(kind, session)).current
+    if body.replaces not in (None, current.version):
+        raise changed_meanwhile(f"policy {kind}", current.version, current)
+    note_change(request, before=current.document, after=document)
     published = await session.scalar(
         insert(PolicyVersion)
         .values(

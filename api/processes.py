@@ -13,13 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.common import WorkflowIDConflictPolicy
 
 from api.commands import CommandAccepted, command_process
-from api.deps import Caller, Held, Resources, Session
+from api.deps import Asker, Held, Resources, Session, permit
 from api.errors import Code, Problem, not_found
 from api.event_bodies import CaseOpenedEvent, EventBody, LeadReceivedEvent, RiskNoticedEvent
 from api.fields import Body, Prose, StaffId, Word, example
 from api.intake import accept, business_now, event_id_for
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute, requires_key
+from api.routing import ApiRoute, needs, requires_key
 from database.orders import Order
 from database.processes import ProcessRow
 from database.support import Case
@@ -32,6 +32,7 @@ from domain.processes import (
     ProcessState,
     follow_up_workflow_id,
 )
+from domain.staff import STARTS, Permission
 from domain.support import CaseKind
 from workflows.follow_up import FollowUp
 from workflows.process import Process
@@ -169,22 +170,24 @@ async def list_processes(
 
 @router.post("", status_code=202)
 @requires_key
+@needs(Permission.READ)
 async def start_process(
     body: StartRequest,
     request: Request,
     response: Response,
     session: Session,
     held: Held,
-    caller: Caller,
+    asker: Asker,
 ) -> Started:
     """Start a process of a customer by hand. The rules that hold for it hold here as well."""
+    permit(asker, STARTS[ProcessKind(body.kind)])
     if isinstance(body, StartFollowUp):
         workflow_id = await _start_follow_up(session, held, body)
         event_id = None
     else:
         now = await business_now(session, customer_id=body.customer_id)
         event = _event(body, event_id_for(request, "start"), now)
-        accepted = await accept(session, held, caller, event, body)
+        accepted = await accept(session, held, asker.id, event, body)
         workflow_id, event_id = accepted.workflow_id, accepted.event_id
     response.headers["Location"] = f"/api/v1/processes/{workflow_id}"
     return Started(kind=ProcessKind(body.kind), workflow_id=workflow_id, event_id=event_id)
@@ -262,6 +265,7 @@ async def _what_was_done(session: AsyncSession, body: StartFollowUp) -> tuple[UU
 
 
 @router.post("/{workflow_id:path}/commands")
+@needs(Permission.STEER_PROCESSES)
 async def steer_process(
     workflow_id: WorkflowId, body: CommandBody, request: Request, session: Session, held: Held
 ) -> CommandAccepted:

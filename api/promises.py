@@ -13,9 +13,10 @@ from api.contacts import customer_clock
 from api.deps import Session
 from api.fields import Body, Day, Line
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.promises import Promise
 from domain.promises import PromiseKind, PromiseState
+from domain.staff import Permission
 
 router = APIRouter(prefix="/promises", tags=["promises"], route_class=ApiRoute)
 
@@ -45,6 +46,7 @@ class PromiseView(BaseModel):
 
 
 @router.post("", status_code=201)
+@needs(Permission.EDIT_CUSTOMERS)
 async def make_promise(body: NewPromise, session: Session) -> PromiseView:
     """Record a promise made to a customer who has not ordered yet."""
     await customer_clock(session, body.customer_id)

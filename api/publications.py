@@ -12,7 +12,7 @@ from api.deps import Held, Resources, Session
 from api.errors import Code, FieldError, Problem, invalid_field
 from api.etags import IfMatch, expected_version
 from api.fields import Body, LocaleTag, StaffId
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from api.templates import (
     Changeable,
     VersionView,
@@ -23,6 +23,7 @@ from api.templates import (
 from database.messages import Message
 from database.templates import MarketingClaim, TemplateVersion
 from domain.messages import MessageState, Template
+from domain.staff import Permission
 from domain.templates import (
     FILE,
     ClaimMade,
@@ -63,6 +64,7 @@ class InForce(BaseModel):
 
 
 @router.post("/{template}/publications", status_code=201)
+@needs(Permission.PUBLISH_TEMPLATES)
 async def publish_template(
     template: Changeable,
     body: NewPublication,
@@ -88,6 +90,7 @@ async def publish_template(
 
 
 @router.post("/{template}/rollbacks", status_code=201)
+@needs(Permission.PUBLISH_TEMPLATES)
 async def roll_back_template(
     template: Changeable, body: RollBack, session: Session, held: Held
 ) -> InForce:

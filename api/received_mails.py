@@ -17,11 +17,12 @@ from api.event_bodies import ReplyReceivedEvent
 from api.fields import Base64, Body, Envelope, StaffId, Word, example
 from api.intake import Accepted, accept
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.received_mails import ReceivedAttachment, ReceivedMail, keep_mail
 from domain.lifecycle import unclear_mail_key
 from domain.processes import lifecycle_workflow_id
 from domain.received_mails import MAIL_EVENT, MailKind, MailOutcome
+from domain.staff import Permission
 from domain.tasks import task_id_of
 
 LARGEST_MAIL = 10 * 1024 * 1024  # bytes, as by SMTP
@@ -202,6 +203,7 @@ async def show_mail_attachment(
 
 
 @router.post("/{mail_id}/attribution", status_code=202)
+@needs(Permission.WORK_TASKS)
 async def attribute_received_mail(
     mail_id: UUID, body: Attribution, session: Session, held: Held, caller: Caller
 ) -> Accepted:

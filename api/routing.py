@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from fastapi import Request
@@ -14,15 +14,19 @@ from fastapi.routing import APIRoute
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import authenticate, resources
+from api.deps import SAFE_METHODS, authenticate, permit, resources
 from api.errors import Code, FieldError, Problem
 from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer
+from database.staff import StaffAction
+from domain.staff import Permission, Principal
 
 _KEPT_HEADERS = ("location", "etag")
 JSON_MEDIA = re.compile(r"application/(json|[a-z0-9.-]+\+json)")
 FORM_MEDIA = re.compile("application/x-www-form-urlencoded")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
+_NEEDS = "__needs_permission__"
+_SECRETS = frozenset({"password", "new_password", "current_password"})
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = Callable[..., Any]
@@ -38,11 +42,36 @@ def key_is_required(endpoint: Endpoint) -> bool:
     return getattr(endpoint, _REQUIRES_KEY, False)
 
 
+def needs(permission: Permission) -> Callable[[Endpoint], Endpoint]:
+    """Marks what an endpoint asks of the caller's role. What only reads needs READ without it."""
+
+    def mark(endpoint: Endpoint) -> Endpoint:
+        setattr(endpoint, _NEEDS, permission)
+        return endpoint
+
+    return mark
+
+
+def needed_permission(endpoint: Endpoint) -> Permission | None:
+    found: Permission | None = getattr(endpoint, _NEEDS, None)
+    return found
+
+
 class StrictRequest(Request):
-    """A request whose JSON is read strictly: UTF-8, each key once, numbers that exist."""
+    """A request whose JSON is read strictly: UTF-8, each key once, numbers that exist.
+
+    `signs_as`: the member of staff whose id stands under `by`; nobody signs as somebody else.
+    """
+
+    signs_as: str | None = None
 
     async def json(self) -> Any:
-        return read_json(await self.body())
+        body = read_json(await self.body())
+        if self.signs_as is not None and isinstance(body, dict):
+            if body.get("by", self.signs_as) != self.signs_as:
+                raise Problem(Code.FORBIDDEN, "/by: you sign with your own id")
+            body["by"] = self.signs_as
+        return body
 
 
 def read_json(body: bytes) -> Any:
@@ -81,23 +110,89 @@ class ApiRoute(APIRoute):
         answer = super().get_route_handler()
         parameters = _query_parameters(self.dependant)
         takes_body = self.body_field is not None
+        is_signed = takes_body and "by" in getattr(_body_type(self), "model_fields", ())
 
         async def handle(plain: Request) -> Response:
             request = StrictRequest(plain.scope, plain.receive)
-            principal = authenticate(request)
+            principal = await authenticate(request)
+            _refuse_role(principal, request, self.endpoint)
             _refuse_unknown(request, parameters)
             if takes_body:
                 refuse_other_media(request, JSON_MEDIA)
-            if request.method != "POST":
+            if principal.is_staff and is_signed:
+                request.signs_as = principal.id
+            acts = principal.is_staff and request.method not in SAFE_METHODS
+            carry_out = _recorded(answer, self.endpoint, principal) if acts else answer
+            key = _idempotency_key(request) if request.method == "POST" else None
+            if key is not None:
+                return await _answer_once(request, principal.id, key, carry_out)
+            if request.method == "POST" and key_is_required(self.endpoint):
+                raise Problem(Code.KEY_REQUIRED, "this request must carry an Idempotency-Key")
+            if not acts:
                 return await answer(request)
-            key = _idempotency_key(request)
-            if key is None:
-                if key_is_required(self.endpoint):
-                    raise Problem(Code.KEY_REQUIRED, "this request must carry an Idempotency-Key")
-                return await answer(request)
-            return await _answer_once(request, principal, key, answer)
+            async with resources(request).sessions.begin() as session:
+                request.state.session = session
+                return await carry_out(request)
 
         return handle
+
+
+def _body_type(route: APIRoute) -> object:
+    return route.body_field.field_info.annotation if route.body_field else None
+
+
+def _refuse_role(principal: Principal, request: Request, endpoint: Endpoint) -> None:
+    permission = needed_permission(endpoint)
+    if principal.one_time and permission is not Permission.CHANGE_OWN_PASSWORD:
+        raise Problem(Code.PASSWORD_CHANGE_REQUIRED, "this password opens nothing but its change")
+    if permission is None and request.method in SAFE_METHODS:
+        permission = Permission.READ
+    # What declares nothing is for programs: a new endpoint is closed to staff until it says more.
+    permit(principal, permission or Permission.INTEGRATE)
+
+
+def _recorded(answer: Handler, endpoint: Endpoint, principal: Principal) -> Handler:
+    """What a member of staff does, written in the transaction of its effect (`request.state`)."""
+
+    async def act(request: Request) -> Response:
+        response = await answer(request)
+        change: Change = getattr(request.state, "change", Change())
+        session: AsyncSession = request.state.session
+        session.add(
+            StaffAction(
+                staff_id=principal.id,
+                operation=endpoint.__name__,
+                target=request.url.path.removeprefix("/api/v1"),
+                before=change.before,
+                after=await _told(request) if change.after is None else change.after,
+                request_id=request.state.request_id,
+            )
+        )
+        return response
+
+    return act
+
+
+async def _told(request: Request) -> dict[str, Any] | None:
+    """The body of the request, without what must not be kept."""
+    body = await request.json() if await request.body() else None
+    if not isinstance(body, dict):
+        return None
+    return {name: value for name, value in body.items() if name not in _SECRETS}
+
+
+class Change(NamedTuple):
+    """What an action changed, where the request alone doesn't say it."""
+
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+def note_change(
+    request: Request, *, before: dict[str, Any] | None, after: dict[str, Any] | None = None
+) -> None:
+    """What the record of a staff action shall tell. `after` None: the body of the request."""
+    request.state.change = Change(before, after)
 
 
 def _query_parameters(dependant: Dependant) -> frozenset[str]:

@@ -20,7 +20,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from api.deps import Held, Resources
 from api.errors import invalid_field, not_found
 from api.fields import Body, Instant, StaffId, Word, example
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
+from domain.staff import Permission
 
 _TRIES, _SOON = 30, 0.1  # seconds between looks at a change
 
@@ -98,6 +99,7 @@ async def show_schedule(name: Name, held: Held) -> ScheduleView:
 
 
 @router.post("/{name}/pause")
+@needs(Permission.RUN_SCHEDULES)
 async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
     """Start nothing until it is resumed."""
     async with _schedule(held, name) as handle:
@@ -106,6 +108,7 @@ async def pause_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleV
 
 
 @router.post("/{name}/resume")
+@needs(Permission.RUN_SCHEDULES)
 async def resume_schedule(name: Name, body: StaffReason, held: Held) -> ScheduleView:
     """Go on with the next run."""
     async with _schedule(held, name) as handle:
@@ -114,6 +117,7 @@ async def resume_schedule(name: Name, body: StaffReason, held: Held) -> Schedule
 
 
 @router.post("/{name}/trigger", status_code=202)
+@needs(Permission.RUN_SCHEDULES)
 async def trigger_schedule(name: Name, held: Held) -> ScheduleTold:
     """Run it once now, also when it is paused."""
     async with _schedule(held, name) as handle:
@@ -122,6 +126,7 @@ async def trigger_schedule(name: Name, held: Held) -> ScheduleTold:
 
 
 @router.post("/{name}/backfill", status_code=202)
+@needs(Permission.RUN_SCHEDULES)
 async def backfill_schedule(name: Name, body: Backfill, held: Held) -> ScheduleTold:
     """Run what it missed between two moments of the past."""
     if body.end_at > datetime.now(UTC):

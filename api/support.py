@@ -17,12 +17,13 @@ from api.event_bodies import CaseOpenedEvent
 from api.fields import Body, EventId, Instant, Prose, Reference, StaffId, Word
 from api.intake import Accepted, accept, business_now, event_id_for
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.events import Event
 from database.queries.replies import replies_to
 from database.support import Case, StaffText
 from domain.policies import Priority
 from domain.processes import Command, derived_id, support_workflow_id
+from domain.staff import Permission
 from domain.support import (
     ALLOWED,
     Assign,
@@ -152,6 +153,7 @@ class Assignment(_ByStaff):
 
 
 @router.post("", status_code=202)
+@needs(Permission.START_SUPPORT)
 async def open_case(
     body: NewCase,
     request: Request,
@@ -235,6 +237,7 @@ async def show_case(case_id: UUID, session: Session) -> CaseDetail:
 
 
 @router.post("/{case_id}/respond")
+@needs(Permission.WORK_CASES)
 async def answer_case(
     case_id: UUID, body: Answer, request: Request, session: Session, held: Held
 ) -> CommandAccepted:
@@ -245,6 +248,7 @@ async def answer_case(
 
 
 @router.post("/{case_id}/wait-for-customer")
+@needs(Permission.WORK_CASES)
 async def await_case_customer(
     case_id: UUID, body: Question, request: Request, session: Session, held: Held
 ) -> CommandAccepted:
@@ -257,6 +261,7 @@ async def await_case_customer(
 
 
 @router.post("/{case_id}/resolve")
+@needs(Permission.WORK_CASES)
 async def resolve_case(
     case_id: UUID, body: Resolution, request: Request, session: Session, held: Held
 ) -> CommandAccepted:
@@ -267,6 +272,7 @@ async def resolve_case(
 
 
 @router.post("/{case_id}/reopen")
+@needs(Permission.WORK_CASES)
 async def reopen_case(
     case_id: UUID, body: Reason, request: Request, session: Session, held: Held
 ) -> CommandAccepted:
@@ -276,6 +282,7 @@ async def reopen_case(
 
 
 @router.post("/{case_id}/escalate")
+@needs(Permission.WORK_CASES)
 async def escalate_case(
     case_id: UUID, body: Reason, request: Request, session: Session, held: Held
 ) -> CommandAccepted:
@@ -285,6 +292,7 @@ async def escalate_case(
 
 
 @router.post("/{case_id}/assign")
+@needs(Permission.WORK_CASES)
 async def assign_case(
     case_id: UUID, body: Assignment, request: Request, session: Session, held: Held
 ) -> CommandAccepted:

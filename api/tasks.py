@@ -14,10 +14,11 @@ from api.deps import Held, Session
 from api.errors import Code, FieldError, Problem, not_found
 from api.fields import Body, StaffId, Word
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs, note_change
 from database.customers import Customer, Simulation
 from database.tasks import Task
 from domain.processes import TaskCompleted
+from domain.staff import Permission
 from domain.tasks import OUTCOMES, Role, TaskKind, TaskState
 from workflows.process import Process
 
@@ -128,8 +129,11 @@ async def show_task(task_id: UUID, session: Session) -> TaskView:
 
 
 @router.post("/{task_id}/claim")
-async def claim_task(task_id: UUID, body: Claim, session: Session) -> TaskView:
+@needs(Permission.WORK_TASKS)
+async def claim_task(task_id: UUID, body: Claim, request: Request, session: Session) -> TaskView:
     """Take an open task. 409 when somebody else has it; taking one's own again changes nothing."""
+    before = await show_task(task_id, session)
+    note_change(request, before={"state": before.state, "owner": before.owner})
     claimed = await session.scalar(
         sa.update(Task)
         .where(
@@ -154,6 +158,7 @@ async def claim_task(task_id: UUID, body: Claim, session: Session) -> TaskView:
 
 
 @router.post("/{task_id}/complete")
+@needs(Permission.WORK_TASKS)
 async def complete_task(
     task_id: UUID, body: Completion, request: Request, session: Session, held: Held
 ) -> CommandAccepted:

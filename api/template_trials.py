@@ -12,7 +12,7 @@ from api.deps import Held, Resources, Session
 from api.errors import Code, Problem, invalid_field, not_found
 from api.fields import Body, Email, LocaleTag, Phone, StaffId
 from api.intake import now_on
-from api.routing import ApiRoute, requires_key
+from api.routing import ApiRoute, needs, requires_key
 from api.templates import Changeable, sources_of, version_of
 from database.customers import Customer
 from database.messages import Message
@@ -21,6 +21,7 @@ from database.templates import MarketingClaim, TemplateVersion
 from domain.clock import REAL_TIME
 from domain.messages import MESSAGES, Channel, MessageClass, Template, message_key
 from domain.sms_segments import SmsEncoding, sms_size
+from domain.staff import Permission
 from domain.templates import (
     DEFAULT_LOCALE,
     FILE,
@@ -89,6 +90,7 @@ class _Wording(BaseModel):
 
 
 @router.post("/{template}/previews")
+@needs(Permission.EDIT_TEMPLATES)
 async def preview_template(
     template: Changeable, body: WantedPreview, session: Session, held: Held
 ) -> PreviewView:
@@ -136,6 +138,7 @@ async def preview_template(
 
 @router.post("/{template}/tests", status_code=202)
 @requires_key
+@needs(Permission.EDIT_TEMPLATES)
 async def send_template_test(
     template: Changeable, body: WantedTest, session: Session, held: Held, response: Response
 ) -> QueuedTest:

@@ -15,9 +15,10 @@ from api.errors import Code, Problem, not_found
 from api.etags import IfMatch, changed_meanwhile, etag, expected_version
 from api.fields import Body, LocaleTag, StaffId, source_text
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.templates import TemplateVersion
 from domain.messages import MESSAGES, MessageClass, Purpose, Template
+from domain.staff import Permission
 from domain.templates import (
     FILE,
     LARGEST_SOURCE,
@@ -193,6 +194,7 @@ async def show_template_version(
 
 
 @router.post("/{template}/versions", status_code=201)
+@needs(Permission.EDIT_TEMPLATES)
 async def draft_template(
     template: Changeable, body: NewDraft, session: Session, held: Held, response: Response
 ) -> VersionDetail:
@@ -225,6 +227,7 @@ async def draft_template(
 
 
 @router.put("/{template}/versions/{number}")
+@needs(Permission.EDIT_TEMPLATES)
 async def replace_template_draft(
     template: Changeable,
     number: Number,

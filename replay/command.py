@@ -21,6 +21,7 @@ from replay.player import Player, begin_world
 from replay.progress import Progress
 from replay.reconciliation import Reconciliation, check_conservation, reconcile, settle
 from replay.report import print_reconciliation
+from replay.staff import DemoStaff, demo_staff
 from replay.summary import what_happened
 from supervisor.errors import Refused
 from supervisor.run_file import RunFile
@@ -133,6 +134,8 @@ async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: 
             highlight=False,
         )
         _print_addresses(console, run)
+        staff = await asyncio.to_thread(demo_staff, run)
+        _print_staff(console, staff)
         world = await begin_world(instance.http, f"demo, seed {seed}", begins_at, day)
         player = Player(instance.http, world, history.entries)
         people = People(instance, world, seed)
@@ -145,17 +148,29 @@ async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: 
         for refused in player.tally.refused:
             console.print(refused, style="yellow", markup=False, highlight=False)
         _print_addresses(console, run)
+        _print_staff(console, staff)
 
 
 def _print_addresses(console: Console, run: RunFile) -> None:
     addresses = Table.grid(padding=(0, 2))
     for what, address in (
+        ("console", run.addresses.console),
         ("API docs", run.addresses.docs),
         ("Temporal web UI", run.addresses.temporal_ui),
         ("mail inbox", run.addresses.inbox),
     ):
         addresses.add_row(f"  {what}", address or "-")
     console.print(addresses, highlight=False)
+
+
+def _print_staff(console: Console, staff: DemoStaff) -> None:
+    everybody = ", ".join(staff.emails.values())
+    console.print(
+        f"  sign in to the console as any of {everybody};\n"
+        f"  the password of all of them is {staff.password}",
+        highlight=False,
+        markup=False,
+    )
 
 
 def _refuse_unwritable(path: Path | None) -> None:

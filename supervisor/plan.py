@@ -51,6 +51,7 @@ class Plan:
         api = f"http://{host}:{settings.api_port}"
         return Addresses(
             api=api,
+            console=f"{api}/console",
             docs=f"{api}/docs",
             inbox=f"{api}/inbox",
             temporal=self.environment["CRM_TEMPORAL_ADDRESS"],

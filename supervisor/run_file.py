@@ -18,6 +18,7 @@ class Addresses(BaseModel):
     temporal: str
     temporal_ui: str
     smtp: str
+    console: str = ""  # a file of an older version has none
 
 
 class RunFile(BaseModel):

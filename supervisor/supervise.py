@@ -14,6 +14,7 @@ from supervisor import refusals
 from supervisor.children import bound_log
 from supervisor.errors import Refused
 from supervisor.existing import check_existing_servers
+from supervisor.first_admin import FirstAdmin, first_admin
 from supervisor.lock import exclusive
 from supervisor.plan import Plan, make_plan
 from supervisor.run_file import RunFile, read_run_file, run_file_path, write_run_file
@@ -67,6 +68,7 @@ class _Supervisor:
         self._say = say
         self._stop = asyncio.Event()
         self._asked = False
+        self._first: FirstAdmin | None = None
 
     async def run(self, when_ready: WhenReady | None) -> None:
         loop = asyncio.get_running_loop()
@@ -137,6 +139,9 @@ class _Supervisor:
         if self._plan.postgres is not None:
             await self._start(self._plan.postgres)
         await self._start(self._plan.migrations)
+        self._first = await asyncio.to_thread(
+            first_admin, self._plan.database_url, self._plan.settings.admin_email
+        )
         mail_in = [self._plan.mail_in] if self._plan.mail_in else []
         await self._together(*map(self._start, [*self._plan.workers, *mail_in]))
 
@@ -205,6 +210,7 @@ class _Supervisor:
         run = self._run_file()
         write_run_file(run)
         for what, address in (
+            ("console", run.addresses.console),
             ("API", run.addresses.api),
             ("API docs", run.addresses.docs),
             ("mail inbox", run.addresses.inbox),
@@ -212,6 +218,11 @@ class _Supervisor:
             ("API key", str(run.api_key_file)),
         ):
             self._say(f"  {what:<16} {address or '-'}")
+        if self._first is not None:
+            self._say(
+                f"  sign in to the console as {self._first.email} with {self._first.password} "
+                "(shown this once; you choose another then)"
+            )
         self._say(f"ready ({seconds:.1f} s); Ctrl-C stops everything")
 
     async def _stop_all(self) -> None:

@@ -1,0 +1,94 @@
+"""Server-sent events: says that something a page shows has changed; the page fetches what."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated
+from uuid import UUID
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from api.deps import signed_in_by
+from console.desk import AtDesk
+from console.routes import ConsoleRoute
+from database.base import Sessions
+from database.processes import ProcessRow
+from database.tasks import Task
+from database.timeline import TimelineLine
+
+router = APIRouter(route_class=ConsoleRoute)
+
+# What a screen may name, and the tables it lives on.
+TOPICS: dict[str, tuple[str, ...]] = {
+    "tasks": ("tasks",),
+    "cases": ("cases", "timeline"),
+    "customers": ("customers", "lifecycles"),
+    "orders": ("orders",),
+    "processes": ("processes",),
+    "messages": ("messages",),
+    "feedback": ("feedback", "surveys"),
+    "home": ("tasks", "cases", "processes"),
+}
+_CUSTOMER = "customer:"
+_EVERY = 1.0  # seconds between looks
+_OPEN_FOR = 600  # looks; then the browser comes again, and the session is asked for anew
+_PING_EVERY = 15
+_RETRY = 3000  # milliseconds
+
+
+@router.get("/live", response_class=EventSourceResponse)
+async def follow_changes(
+    request: Request, desk: AtDesk, topics: Annotated[str, Query(max_length=400)]
+) -> AsyncIterator[ServerSentEvent]:
+    """`changed` whenever one of the topics did, at most once a second."""
+    wanted = topics.split(",")
+    known = await _state_of(desk.held.sessions, wanted)
+    yield ServerSentEvent(comment="following", retry=_RETRY)
+    for look in range(1, _OPEN_FOR):
+        await asyncio.sleep(_EVERY)
+        if look % 60 == 0 and await signed_in_by(request) is None:
+            return
+        now = await _state_of(desk.held.sessions, wanted)
+        if now != known:
+            known = now
+            yield ServerSentEvent(event="changed", data="", id=str(look))
+        elif look % _PING_EVERY == 0:
+            yield ServerSentEvent(comment="still here")
+
+
+async def _state_of(sessions: Sessions, topics: Sequence[str]) -> tuple[object, ...]:
+    """Differs when one of the topics has changed. No session is held between two looks."""
+    tables = sorted({table for topic in topics for table in TOPICS.get(topic, ())})
+    found: list[object] = []
+    async with sessions() as session:
+        if tables:
+            # PostgreSQL counts what is written to each table: no table is looked at.
+            counted = await session.execute(_WRITTEN, {"tables": tables})
+            found.extend(tuple(row) for row in counted)
+        for topic in topics:
+            if topic.startswith(_CUSTOMER) and (customer_id := _uuid(topic)) is not None:
+                found.append(tuple((await session.execute(_of_customer(customer_id))).one()))
+    return tuple(found)
+
+
+_WRITTEN = sa.text(
+    "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables"
+    " WHERE relname = ANY(:tables) ORDER BY relname"
+)
+
+
+def _of_customer(customer_id: UUID) -> sa.Select[*tuple[object, ...]]:
+    line = sa.select(sa.func.max(TimelineLine.id)).where(TimelineLine.customer_id == customer_id)
+    process = sa.select(sa.func.max(ProcessRow.updated_at)).where(
+        ProcessRow.customer_id == customer_id
+    )
+    tasks = sa.select(sa.func.sum(Task.version)).where(Task.customer_id == customer_id)
+    return sa.select(line.scalar_subquery(), process.scalar_subquery(), tasks.scalar_subquery())
+
+
+def _uuid(topic: str) -> UUID | None:
+    try:
+        return UUID(topic.removeprefix(_CUSTOMER))
+    except ValueError:
+        return None

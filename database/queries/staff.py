@@ -1,0 +1,117 @@
+"""Signing in and out: sessions by their token's hash, failures by the hash of what was tried."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from database.staff import SignInFailure, Staff, StaffSession
+from domain.staff import SESSION_LASTS_AT_MOST, SESSION_RESTS_AT_MOST, wait_after
+
+
+class SignedIn(NamedTuple):
+    staff: Staff
+    session: StaffSession
+
+
+def hashed(secret: str) -> str:
+    """Of a random token or a subject, not of a password: nothing slow is needed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+async def find_signed_in(session: AsyncSession, token: str) -> SignedIn | None:
+    """Whose session that is, if it is still good; notes about once a minute that it is used."""
+    row = (
+        await session.execute(
+            sa.select(Staff, StaffSession)
+            .join(StaffSession, StaffSession.staff_id == Staff.id)
+            .where(
+                StaffSession.token_hash == hashed(token),
+                StaffSession.expires_at > sa.func.now(),
+                StaffSession.seen_at > sa.func.now() - SESSION_RESTS_AT_MOST,
+                Staff.disabled_at.is_(None),
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    await session.execute(
+        sa.update(StaffSession)
+        .where(
+            StaffSession.id == row[1].id,
+            StaffSession.seen_at < sa.func.now() - sa.text("interval '1 minute'"),
+        )
+        .values(seen_at=sa.func.now())
+        .execution_options(synchronize_session=False)
+    )
+    return SignedIn(*row)
+
+
+async def find_by_email(session: AsyncSession, email: str) -> Staff | None:
+    found: Staff | None = await session.scalar(
+        sa.select(Staff).where(sa.func.lower(Staff.email) == email.strip().lower())
+    )
+    return found
+
+
+async def begin_session(
+    session: AsyncSession, staff_id: str, *, token: str, csrf_token: str, browser: str
+) -> None:
+    expires: sa.ColumnElement[datetime] = sa.func.now() + SESSION_LASTS_AT_MOST
+    await session.execute(
+        insert(StaffSession).values(
+            token_hash=hashed(token),
+            csrf_token=csrf_token,
+            staff_id=staff_id,
+            browser=browser[:200],
+            expires_at=expires,
+        )
+    )
+
+
+async def end_sessions(
+    session: AsyncSession, *, staff_id: str, but: UUID | None = None, only: UUID | None = None
+) -> int:
+    """Revoke sessions of somebody; how many there were."""
+    statement = sa.delete(StaffSession).where(StaffSession.staff_id == staff_id)
+    if but is not None:
+        statement = statement.where(StaffSession.id != but)
+    if only is not None:
+        statement = statement.where(StaffSession.id == only)
+    ended = await session.execute(statement.returning(StaffSession.id))
+    return len(ended.all())
+
+
+async def blocked_for(session: AsyncSession, subjects: Sequence[str]) -> float:
+    """Seconds until another try is looked at; 0: at once."""
+    rest = sa.extract("epoch", sa.func.max(SignInFailure.blocked_until) - sa.func.now())
+    left = await session.scalar(
+        sa.select(rest).where(SignInFailure.subject.in_([hashed(one) for one in subjects]))
+    )
+    return max(float(left or 0), 0.0)
+
+
+async def note_failure(session: AsyncSession, subject: str) -> None:
+    """One more in a row, and the time until the next try is looked at."""
+    noted = insert(SignInFailure).values(
+        subject=hashed(subject), failures=1, blocked_until=sa.func.now()
+    )
+    failures = await session.scalar(
+        noted.on_conflict_do_update(
+            index_elements=["subject"], set_={"failures": SignInFailure.failures + 1}
+        ).returning(SignInFailure.failures)
+    )
+    await session.execute(
+        sa.update(SignInFailure)
+        .where(SignInFailure.subject == hashed(subject))
+        .values(blocked_until=sa.func.now() + wait_after(failures or 0))
+    )
+
+
+async def forget_failures(session: AsyncSession, subject: str) -> None:
+    await session.execute(sa.delete(SignInFailure).where(SignInFailure.subject == hashed(subject)))

@@ -1,0 +1,51 @@
+"""One member of staff of each role for the demo, with a password made on this installation."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+
+from domain.passwords import hashed_password, one_time_password
+from domain.tasks import Role
+from supervisor.run_file import RunFile
+from supervisor.secret_files import ensure_secret
+
+_PEOPLE = {
+    Role.SALES_REP: "Sam Sales",
+    Role.SUPPORT_AGENT: "Alex Agent",
+    Role.ACCOUNT_MANAGER: "Amal Account",
+    Role.OPS: "Oda Operations",
+    Role.MANAGER: "Mika Manager",
+    Role.ADMIN: "Ada Admin",
+}
+
+
+class DemoStaff(NamedTuple):
+    """How to get in: by these addresses, and one password for all of them."""
+
+    emails: dict[Role, str]
+    password: str
+    file: Path
+
+
+def demo_staff(run: RunFile) -> DemoStaff:
+    """Made at the first demo on these data; afterwards the same."""
+    file = run.data_dir / "secrets" / "demo_password"
+    password = ensure_secret(file, one_time_password)
+    emails = {role: f"{role.replace('_', '-')}@demo.example" for role in _PEOPLE}
+    address = run.database_url.replace("+psycopg", "", 1)
+    with psycopg.connect(address, connect_timeout=5) as connection:
+        for role, name in _PEOPLE.items():
+            # What an earlier demo has made stays, unless its password file is gone.
+            connection.execute(
+                "INSERT INTO staff"
+                " (id, email, name, role, password_hash, one_time_password, version)"
+                " VALUES (%s, %s, %s, %s, %s, false, 1)"
+                " ON CONFLICT (id) DO UPDATE SET password_hash = excluded.password_hash",
+                (
+                    f"demo-{role.replace('_', '-')}",
+                    *(emails[role], name, role.value),
+                    hashed_password(password, about=emails[role]),
+                ),
+            )
+    return DemoStaff(emails, password, file)

@@ -1,0 +1,121 @@
+"""Signing in as a person does; what is typed survives the end of a session."""
+
+import re
+
+import httpx2
+import sqlalchemy as sa
+from playwright.async_api import Browser, expect
+
+from api.deps import SESSION_COOKIE
+from database.base import Sessions
+from database.staff import SignInFailure, StaffSession
+from domain.tasks import Role
+from tests.console.conftest import SignIn, password
+
+
+async def _made(api: httpx2.AsyncClient, staff_id: str, role: str = "admin") -> tuple[str, str]:
+    email = f"{staff_id}@example.com"
+    body = {"id": staff_id, "email": email, "name": "Ana Lima", "role": role}
+    answer = await api.post("/api/v1/staff", json=body)
+    assert answer.status_code == 201, answer.text
+    return email, answer.json()["password"]
+
+
+async def test_first_sign_in_asks_for_a_password_of_ones_own(
+    browser: Browser, console_url: str, api: httpx2.AsyncClient
+) -> None:
+    email, for_once = await _made(api, "first-1")
+    page = await browser.new_page(base_url=console_url)
+    await page.goto("/console/customers")
+    await expect(page).to_have_url(re.compile("/console/sign-in"))
+    await page.get_by_label("E-mail").fill(email)
+    await page.get_by_label("Password").fill(for_once)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    await page.goto("/console/staff")  # nothing else opens
+    await expect(page).to_have_url(re.compile("/console/password"))
+
+    async def choose(new: str, again: str) -> None:
+        await page.get_by_label("Present password").fill(for_once)
+        await page.get_by_label("New password").fill(new)
+        await page.get_by_label("Once more").fill(again)
+        await page.get_by_role("button", name="Set password").click()
+
+    await choose("aaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaa")
+    await expect(page.get_by_role("alert")).to_contain_text("too easy to guess")
+    mine = password()
+    await choose(mine, mine + "x")
+    await expect(page.get_by_role("alert")).to_contain_text("differ")
+    await choose(mine, mine)
+    await expect(page.get_by_role("heading", name="What needs me now")).to_be_visible()
+    await expect(page.locator(".notice")).to_contain_text("Password set")
+
+    cookie = next(c for c in await page.context.cookies() if c["name"] == SESSION_COOKIE)
+    assert cookie["httpOnly"]
+    assert cookie["sameSite"] == "Lax"
+    await page.locator(".me summary").click()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.goto("/console")
+    await expect(page).to_have_url(re.compile("/console/sign-in"))
+    await page.context.close()
+
+
+async def test_failures_have_to_wait_and_say_so(
+    browser: Browser, console_url: str, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    email, right = await _made(api, "guessed-1", "ops")
+    page = await browser.new_page(base_url=console_url)
+    await page.goto("/console/sign-in")
+
+    async def attempt(word: str) -> str:
+        await page.get_by_label("E-mail").fill(email)
+        await page.get_by_label("Password").fill(word)
+        await page.get_by_role("button", name="Sign in").click()
+        return await page.get_by_role("alert").inner_text()
+
+    try:
+        for _ in range(5):
+            assert "not right" in await attempt("wrong")
+        assert "try again in" in await attempt(right)
+        assert await page.get_by_label("E-mail").input_value() == email
+    finally:  # also of the address that all tests come from
+        async with sessions.begin() as session:
+            await session.execute(sa.delete(SignInFailure))
+        await page.context.close()
+
+
+async def test_nothing_typed_is_lost_when_the_session_ends(
+    sign_in: SignIn, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    email, for_once = await _made(api, "typing-1")
+    page = await sign_in(Role.ADMIN, staff_id="typing-1")
+    async with sessions.begin() as session:  # chosen long ago
+        await session.execute(sa.text("UPDATE staff SET one_time_password = false"))
+    await page.goto("/console/staff")
+    await page.get_by_label("Name").fill("Zoë, أمل & <b>Co</b>")
+    await page.get_by_label("E-mail").fill("kept@example.com")
+    await page.get_by_label("Signs as").fill("kept-1")
+    async with sessions.begin() as session:
+        await session.execute(sa.delete(StaffSession).where(StaffSession.staff_id == "typing-1"))
+    await page.get_by_role("button", name="Add account").click()
+    await expect(page.get_by_text("Your session has ended")).to_be_visible()
+    await page.get_by_label("E-mail").fill(email)
+    await page.get_by_label("Password").fill(for_once)
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_label("Name")).to_have_value("Zoë, أمل & <b>Co</b>")
+    await page.get_by_role("button", name="Send it again").click()
+    await expect(page.locator("#one-time")).to_have_text(re.compile(r"^(\w{5}-){3}\w{5}$"))
+    made = (await api.get("/api/v1/staff/kept-1")).json()
+    assert made["name"] == "Zoë, أمل & <b>Co</b>"
+    assert made["role"] == "sales_rep"
+
+
+async def test_it_works_without_script(sign_in: SignIn) -> None:
+    page = await sign_in(Role.MANAGER, script=False)
+    await page.goto("/console")
+    await page.get_by_role("link", name="Audit").click()
+    await expect(page.get_by_role("heading", name="Who did what")).to_be_visible()
+    await page.goto("/console/account")
+    await page.get_by_label("Colours").select_option("dark")
+    await page.get_by_role("button", name="Save").click()
+    await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
