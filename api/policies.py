@@ -1,6 +1,7 @@
 """Policies: every duration, count and limit; read, and published as a new version."""
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -46,7 +47,9 @@ class Policies(BaseModel):
 class PolicyVersions(BaseModel):
     current: PolicyView
     versions: list[PolicyView]
-    fields: dict[str, str] = Field(description="what each field of the document means")
+    fields: dict[str, str] = Field(
+        description="what each field of the document means; a field inside of one: stream.sender"
+    )
 
 
 class NewVersion(Body):
@@ -98,10 +101,9 @@ async def show_policy(kind: PolicyKind, session: Session) -> PolicyVersions:
         .order_by(PolicyVersion.version.desc())
     )
     versions = [*(_view(version) for version in found), _default(kind)]
-    meanings = {
-        name: field.description or "" for name, field in POLICIES[kind].model_fields.items()
-    }
-    return PolicyVersions(current=versions[0], versions=versions, fields=meanings)
+    return PolicyVersions(
+        current=versions[0], versions=versions, fields=dict(_meanings(POLICIES[kind]))
+    )
 
 
 @router.post("/{kind}", status_code=201)
@@ -113,7 +115,7 @@ async def publish_policy(
 
     The kinds contact and sending are read anew for each message, also for those that wait.
     """
-    document = _checked(kind, body.document)
+    document = checked(kind, body.document)
     current = (await show_policy(kind, session)).current
     if body.replaces not in (None, current.version):
         raise changed_meanwhile(f"policy {kind}", current.version, current)
@@ -141,19 +143,26 @@ async def publish_policy(
     return _view(published)
 
 
-def _checked(kind: PolicyKind, document: dict[str, Any]) -> dict[str, Any]:
+def _meanings(policy: type[BaseModel], within: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in policy.model_fields.items():
+        yield f"{within}{name}", field.description or ""
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _meanings(field.annotation, f"{within}{name}.")
+
+
+def checked(kind: PolicyKind, document: dict[str, Any]) -> dict[str, Any]:
     """The document as it is stored. Raises 422 with every fault."""
     policy = POLICIES[kind]
     errors = [*_unknown_or_missing(policy, document), *_written_otherwise(policy, document)]
     if not errors:
         try:
-            checked = policy.model_validate(document)
+            found = policy.model_validate(document)
         except ValidationError as error:
             errors = field_errors(error.errors(include_url=False, include_input=False), document)
         else:
             errors = _touches(document)
             if not errors:
-                return checked.model_dump(mode="json")
+                return found.model_dump(mode="json")
     errors = [
         FieldError(pointer=f"/document{e.pointer}", code=e.code, detail=e.detail) for e in errors
     ]

@@ -1,10 +1,10 @@
 """A wording before customers get it: seen as one of them would, and sent to staff."""
 
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -95,16 +95,42 @@ async def preview_template(
     template: Changeable, body: WantedPreview, session: Session, held: Held
 ) -> PreviewView:
     """Render it for a customer, with samples for what a process would know; nothing is sent."""
-    customer = await session.get(Customer, body.customer_id)
+    return await _preview(session, held, template, body.customer_id, body.number)
+
+
+@router.get("/{template}/preview")
+@needs(Permission.EDIT_TEMPLATES)
+async def show_template_preview(
+    template: Changeable,
+    session: Session,
+    held: Held,
+    customer_id: Annotated[UUID, Query()],
+    number: Annotated[
+        int | None,
+        Query(ge=1, le=1_000_000, description="left out: what the customer would get now"),
+    ] = None,
+) -> PreviewView:
+    """The same to look at, as often as one likes: nothing of it is recorded."""
+    return await _preview(session, held, template, customer_id, number)
+
+
+async def _preview(
+    session: AsyncSession,
+    held: Resources,
+    template: Template,
+    customer_id: UUID,
+    number: int | None,
+) -> PreviewView:
+    customer = await session.get(Customer, customer_id)
     if customer is None:
-        raise not_found("customer", body.customer_id)
+        raise not_found("customer", customer_id)
     mail = [
         point.locale
         for point in (await addresses_of(session, [customer.id]))[customer.id]
         if point.channel is Channel.EMAIL
     ]
     locale = customer.chosen_locale or (mail[0] if mail else None) or customer.locale
-    wording = await _wording(session, held, template, body.number, locale, customer.tone)
+    wording = await _wording(session, held, template, number, locale, customer.tone)
     claims = await _claims(session, wording)
     unsaid = sorted({*wording.claims} - {*claims})
     if unsaid:

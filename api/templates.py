@@ -105,6 +105,7 @@ class VersionView(BaseModel):
     locale: str
     tone: Tone
     state: VersionState
+    revision: int = Field(description="of a draft; in its ETag")
     claims: list[str] = Field(description="the marketing claims it makes")
     author: str
     created_at: datetime

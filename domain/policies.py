@@ -92,18 +92,24 @@ class DeliveryPolicy(_Policy):
 
 
 class SupportPolicy(_Policy):
-    first_response: dict[Priority, timedelta] = {
-        Priority.LOW: timedelta(hours=24),
-        Priority.NORMAL: timedelta(hours=8),
-        Priority.HIGH: timedelta(hours=2),
-        Priority.URGENT: timedelta(minutes=30),
-    }
-    resolution: dict[Priority, timedelta] = {
-        Priority.LOW: timedelta(days=10),
-        Priority.NORMAL: timedelta(days=5),
-        Priority.HIGH: timedelta(days=2),
-        Priority.URGENT: timedelta(days=1),
-    }
+    first_response: dict[Priority, timedelta] = Field(
+        {
+            Priority.LOW: timedelta(hours=24),
+            Priority.NORMAL: timedelta(hours=8),
+            Priority.HIGH: timedelta(hours=2),
+            Priority.URGENT: timedelta(minutes=30),
+        },
+        description="a person answers a new case within, by its priority",
+    )
+    resolution: dict[Priority, timedelta] = Field(
+        {
+            Priority.LOW: timedelta(days=10),
+            Priority.NORMAL: timedelta(days=5),
+            Priority.HIGH: timedelta(days=2),
+            Priority.URGENT: timedelta(days=1),
+        },
+        description="a case is resolved within, by its priority; rests while the customer is asked",
+    )
     acknowledge_within: timedelta = _duration(
         timedelta(minutes=5),
         "the acknowledgement was accepted by the mail server within; machine time",
@@ -127,7 +133,9 @@ class FollowUpPolicy(_Policy):
     answer_changeable: timedelta = _duration(
         timedelta(days=2), "a second click changes the answer, and what follows from it, within"
     )
-    scale: SurveyScale = SurveyScale.STARS
+    scale: SurveyScale = Field(
+        SurveyScale.STARS, description="stars from 1 to 5, or 0 to 10: would recommend us"
+    )
     recovery_contact: timedelta = _duration(
         timedelta(hours=8), "a person contacts a disappointed customer within"
     )

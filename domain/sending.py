@@ -75,14 +75,18 @@ class Stream(Payload):
     Empty: `sender` is the one of the settings, `reply_to` the sender.
     """
 
-    sender: Annotated[str, Field(max_length=200), AfterValidator(_one_sender)] = ""
-    reply_to: Annotated[str, Field(max_length=200), AfterValidator(_one_address)] = ""
-    email: Annotated[
-        tuple[ProviderName, ...], Field(min_length=1), AfterValidator(_of(Channel.EMAIL))
-    ] = (ProviderName.SMTP,)
-    sms: Annotated[
-        tuple[ProviderName, ...], Field(min_length=1), AfterValidator(_of(Channel.SMS))
-    ] = (ProviderName.LOCAL_SMS,)
+    sender: Annotated[str, AfterValidator(_one_sender)] = Field(
+        "", max_length=200, description="Name <address>; empty: the one of the settings"
+    )
+    reply_to: Annotated[str, AfterValidator(_one_address)] = Field(
+        "", max_length=200, description="where answers go; empty: to the sender"
+    )
+    email: Annotated[tuple[ProviderName, ...], AfterValidator(_of(Channel.EMAIL))] = Field(
+        (ProviderName.SMTP,), min_length=1, description="who sends mail, in this order"
+    )
+    sms: Annotated[tuple[ProviderName, ...], AfterValidator(_of(Channel.SMS))] = Field(
+        (ProviderName.LOCAL_SMS,), min_length=1, description="who sends texts, in this order"
+    )
 
     def providers(self, channel: Channel) -> tuple[ProviderName, ...]:
         return self.email if channel is Channel.EMAIL else self.sms
@@ -96,10 +100,16 @@ class Account(Payload):
     never waits for it.
     """
 
-    per_second: _Amount = 0.0
-    warm_up_from: date | None = None
-    warm_up_start: Annotated[_Amount, Field(gt=0)] = 50.0
-    warm_up_factor: Annotated[_Amount, Field(ge=1, le=10)] = 2.0
+    per_second: _Amount = Field(0.0, description="messages a second at most; 0: no limit")
+    warm_up_from: date | None = Field(
+        None, description="selling begins slowly on this day; empty: no warm-up"
+    )
+    warm_up_start: Annotated[_Amount, Field(gt=0)] = Field(
+        50.0, description="selling messages on the first day of the warm-up"
+    )
+    warm_up_factor: Annotated[_Amount, Field(ge=1, le=10)] = Field(
+        2.0, description="times as many on each day that follows"
+    )
 
     def selling_per_second(self, today: date) -> float:
         """What the warm-up leaves to selling; 0: it is over, or there is none."""
