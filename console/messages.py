@@ -10,7 +10,7 @@ from fastapi.responses import Response
 from api.errors import not_found
 from console.desk import AtDesk, Desk, Json, Refused, segment
 from console.mail_frames import mail_frame
-from console.rendering import pairs
+from console.rendering import pairs, words
 from console.routes import ConsoleRoute
 from database.queries.message_list import COUNTED, beside, count_states
 from domain.clock import Clock
@@ -60,7 +60,12 @@ async def list_messages(desk: AtDesk) -> Response:
     async with desk.database() as session:
         known = await beside(session, [UUID(one["id"]) for one in messages["items"]])
         counts = await count_states(session, UUID(customer_id) if customer_id else None)
-    said = [(state, f"{_words(state)} ({counts.get(state, 0):,})") for state in _TABS]
+    chosen = (MessageState.HELD, filters.get("state"))  # there also where there are none
+    said = [
+        (state, f"{words(state)} ({counts.get(state, 0):,})")
+        for state in _TABS
+        if counts.get(state) or state in chosen
+    ]
     return desk.page(
         "messages/list.html",
         messages=messages,
@@ -139,7 +144,3 @@ def _history(message: Json, why: Json, clock: Clock) -> list[tuple[datetime, str
 
 def _at(moment: str) -> datetime:
     return datetime.fromisoformat(moment)
-
-
-def _words(state: MessageState) -> str:
-    return state.value.capitalize()
