@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by Playwright: for `docs/screenshots.py` and the browser tests."""
+"""Chromium without a window, driven by Playwright: for the pictures and the browser tests."""
 
 import contextlib
 import os
