@@ -119,6 +119,7 @@ class _Mail:
 
     async def take_in(self) -> MailOutcome:
         row = self.row
+        assert row.raw is not None  # it is deleted only of what was acted upon
         # In a thread: a mail of 10 MB takes a second, and others share the event loop.
         read = await asyncio.to_thread(read_mail, row.raw, row.mail_from, row.rcpt_to)
         row.kind, row.because, row.left_out = read.kind, read.because, read.left_out

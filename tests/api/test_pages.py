@@ -180,7 +180,7 @@ async def test_links_that_are_not_ours_change_nothing(
 async def test_a_link_that_is_not_ours_is_refused_in_the_browsers_language(
     stranger: httpx2.AsyncClient, browser: str | None, lang: str
 ) -> None:
-    headers = {"Accept-Language": browser.encode("latin-1")} if browser is not None else {}
+    headers = {b"Accept-Language": browser.encode("latin-1")} if browser is not None else {}
     said = {"en": "The link is not valid", "pt-BR": "O link não é válido"}
     for bad in ("/s/x", "/u/x", "/v/x", "/p/x", "/c/x"):
         answer = await stranger.get(bad, headers=headers)
