@@ -129,8 +129,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(emptied: Sessions, temporal: WorkflowEnvironment) -> Desk:
-    return Desk(emptied, temporal.client)
+def desk(sessions: Sessions, temporal: WorkflowEnvironment, their_lifecycles: None) -> Desk:
+    return Desk(sessions, temporal.client)
 
 
 # --- bounces and complaints ----------------------------------------------------------------------
@@ -431,6 +431,7 @@ def refusing(desk: Desk, status: RPCStatusCode) -> Desk:
     return Desk(desk.sessions, refusing_client(desk.client, status))
 
 
+@pytest.mark.own_database
 async def test_an_intake_that_dies_before_its_commit_leaves_nothing_behind(desk: Desk) -> None:
     """The relationship may have been told: it knows the event id when it is told again."""
     message = await desk.sent()
@@ -485,6 +486,7 @@ async def test_whatever_somebody_makes_up_holds_up_no_other_mail(desk: Desk) -> 
     assert len(await desk.all(Event)) == 1
 
 
+@pytest.mark.own_database
 async def test_a_fault_of_ours_marks_the_mail_and_goes_on(desk: Desk) -> None:
     await desk.sent()
     async with desk.sessions.begin() as session:
