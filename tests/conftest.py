@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
@@ -41,6 +42,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "history: its processes are kept in tests/histories and replayed ever after"
     )
+    # Other examples each time. What a busy machine takes for one says nothing.
+    settings.register_profile("suite", max_examples=50, deadline=None)
+    settings.load_profile("suite")
     config.addinivalue_line("markers", "own_database: it changes the schema, or grows big")
 
 
