@@ -350,21 +350,21 @@ async def test_an_auto_reply_is_kept_shown_and_does_nothing(desk: Desk) -> None:
     assert await desk.signals(message.customer_id) == []
 
 
-async def test_two_machines_that_answer_each_other_get_one_answer_in_a_thousand_rounds(
+async def test_two_machines_that_answer_each_other_get_one_answer_in_a_hundred_rounds(
     desk: Desk,
 ) -> None:
     """Nothing shows the other one to be a machine, and each of its mails opens a case."""
     message = await desk.sent()
     assert message.customer_id is not None
     async with desk.sessions.begin() as session:
-        for number in range(1000):
+        for number in range(100):
             step = case_opened_by(f"mail/{number}", message.customer_id)
             request = MessageRequest(template=Template.CASE_ACKNOWLEDGED, context={"case": "x"})
             await acknowledge_case(session, step, request)
     states = Counter(
         one.state for one in await desk.all(Message) if one.template is Template.CASE_ACKNOWLEDGED
     )
-    assert states == {MessageState.QUEUED: 1, MessageState.CANCELLED: 999}
+    assert states == {MessageState.QUEUED: 1, MessageState.CANCELLED: 99}
 
 
 def case_opened_by(event_id: str, customer_id: UUID) -> CaseOpenedStep:
