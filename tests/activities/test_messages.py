@@ -41,7 +41,7 @@ from tests.activities.dispatching import (
     dispatcher,
     messages,
     queue,
-    run_until_killed,
+    run_until_stopped,
     running,
     simulate,
     until,
@@ -442,6 +442,7 @@ async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(
     await each_arrived_once(post_office, sessions)
 
 
+@pytest.mark.own_database  # no other connection to it but the dispatcher's
 async def test_connections_to_the_database_may_break_at_any_moment(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
@@ -461,6 +462,7 @@ async def test_connections_to_the_database_may_break_at_any_moment(
     await each_arrived_once(post_office, sessions)
 
 
+@pytest.mark.own_database
 async def test_an_answer_outlives_the_round_that_could_not_write_it_down(
     temporal: WorkflowEnvironment, sessions: Sessions, post_office: PostOffice
 ) -> None:
@@ -499,7 +501,7 @@ _FORKS.set_forkserver_preload(["tests.activities.dispatching"])
 def start_dispatcher(sessions: Sessions, office: PostOffice, point: str) -> ForkServerProcess:
     database = sessions.kw["bind"].url.render_as_string(hide_password=False)
     arguments = (database, office.port, office.path, point)
-    process = _FORKS.Process(target=run_until_killed, args=arguments)
+    process = _FORKS.Process(target=run_until_stopped, args=arguments)
     process.start()
     return process
 
@@ -509,26 +511,6 @@ async def ended(process: ForkServerProcess) -> int | None:
     return process.exitcode
 
 
-@pytest.mark.parametrize(
-    "point", ["before_connect", "before_dot", "before_answer", "before_record"]
-)
-async def test_a_dispatcher_killed_at_any_point_loses_nothing_and_sends_nothing_twice(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
-) -> None:
-    await queue(sessions, customers=20)
-    process = start_dispatcher(sessions, post_office, point)
-    if point == "before_answer":  # the mail is kept, its 250 never arrives
-        post_office.on_kept = lambda address: (
-            process.kill() if address == "customer6@example.com" else None
-        )
-    assert await ended(process) == -signal.SIGKILL
-    left = Counter(row.state for row in await messages(sessions))
-    assert left[MessageState.SENDING] > 0, "it died with claims in hand"
-    async with running(replace(activities, rules=IMPATIENT)):
-        await until_settled(sessions)
-    await each_arrived_once(post_office, sessions)
-
-
 def wait_until_stopped(process: ForkServerProcess) -> None:
     deadline = time.monotonic() + 30
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
@@ -536,7 +518,7 @@ def wait_until_stopped(process: ForkServerProcess) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("point", ["stopped_before_dot", "stopped_in_claim"])
+@pytest.mark.parametrize("point", ["before_dot", "in_claim"])
 async def test_a_dispatcher_that_was_stopped_holds_up_nobody_and_changes_nothing_later(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
 ) -> None:

@@ -34,6 +34,7 @@ def test_the_newest_revisions_are_those_alembic_finds() -> None:
     assert newest_revisions(ROOT / "database" / "migrations") == set(scripts.get_heads())
 
 
+@pytest.mark.own_database
 def test_whoever_goes_back_keeps_what_is_known_there_and_can_go_on_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
