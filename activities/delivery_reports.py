@@ -276,11 +276,10 @@ def _line(report: Any, subject: _Subject) -> dict[str, Any]:
 
 
 def _opt_out(report: Any, subject: _Subject) -> OptedOut:
-    """A complaint is one: what is under way for selling ends."""
+    """A complaint is one, on every channel: what is under way for selling ends."""
     return OptedOut(
         event_id=f"complaint/{subject.found.id}",
         occurred_at=subject.clock.business(report.reported_at),
-        channel=subject.found.channel,
     )
 
 

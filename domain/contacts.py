@@ -253,16 +253,21 @@ class ChannelFacts(BaseModel):
     ways: Mapping[Channel, Way]
 
 
-def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
-    """The preferred channel, else the asked one; what belongs to a contract goes by any open one.
+_BY_ANY_CHANNEL = (MessageClass.TRANSACTIONAL, MessageClass.MARKETING)
 
-    No channel open: the asked one, so that `may_send` says what is in its way. No rule when nothing
-    but the asked channel came into question.
+
+def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
+    """The preferred channel, else the asked one, else any open one: of what belongs to a contract,
+    and of selling, since nobody is sold to on a channel without his consent to that one.
+
+    Service messages need no consent, only that nobody objects: they go nowhere unasked. No channel
+    open: the asked one, so that `may_send` says what is in its way. No rule when nothing but the
+    asked channel came into question.
     """
     asked, preferred = facts.asked, facts.preferred or facts.asked
     if facts.fixed:
         return asked, None
-    others = Channel if facts.message_class is MessageClass.TRANSACTIONAL else ()
+    others = Channel if facts.message_class in _BY_ANY_CHANNEL else ()
     obstacles: list[str] = []
     chosen: Channel | None = None
     for channel in dict.fromkeys((preferred, asked, *others)):

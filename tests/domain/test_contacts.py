@@ -243,7 +243,8 @@ def test_the_choice_of_a_channel_never_opens_one_that_is_closed(facts: ChannelFa
     assert rule is not None
     assert str(channel) in rule.because
     assert not facts.fixed
-    assert channel is facts.preferred or facts.message_class is MessageClass.TRANSACTIONAL
+    by_any = (MessageClass.TRANSACTIONAL, MessageClass.MARKETING)
+    assert channel is facts.preferred or facts.message_class in by_any
     way = facts.ways[channel]
     assert way.worded
     decision = may_send(
@@ -261,13 +262,9 @@ def test_the_choice_of_a_channel_never_opens_one_that_is_closed(facts: ChannelFa
 
 
 @given(CHANNEL_FACTS)
-def test_without_a_wish_only_what_belongs_to_a_contract_goes_another_way(
-    facts: ChannelFacts,
-) -> None:
-    facts = facts.model_copy(update={"preferred": None})
-    channel, rule = choose_channel(facts)
-    if facts.message_class is not MessageClass.TRANSACTIONAL or facts.ways.get(facts.asked) == OPEN:
-        assert (channel, rule) == (facts.asked, None)
+def test_without_a_wish_service_goes_no_other_way_than_asked(facts: ChannelFacts) -> None:
+    facts = facts.model_copy(update={"preferred": None, "message_class": MessageClass.SERVICE})
+    assert choose_channel(facts) == (facts.asked, None)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +316,29 @@ def test_the_choice_of_a_channel_explains_itself(
     assert chosen is channel
     assert rule is not None
     assert rule.because == because
+
+
+@pytest.mark.parametrize("preferred", [None, Channel.EMAIL])
+def test_who_withdraws_one_channel_is_sold_to_on_the_one_he_still_allows(
+    preferred: Channel | None,
+) -> None:
+    facts = ChannelFacts(
+        asked=Channel.EMAIL,
+        preferred=preferred,
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        consents={
+            "email/marketing": ConsentState.WITHDRAWN,
+            "sms/marketing": ConsentState.GRANTED,
+        },
+        ways={Channel.EMAIL: OPEN, Channel.SMS: OPEN},
+    )
+    channel, rule = choose_channel(facts)
+    assert channel is Channel.SMS
+    assert rule is not None
+    assert rule.because.endswith("but no consent to marketing by email: it goes by sms")
+    refused = facts.model_copy(update={"consents": {"email/marketing": ConsentState.WITHDRAWN}})
+    assert choose_channel(refused)[0] is Channel.EMAIL, "where may_send says what is in its way"
 
 
 def test_selling_by_text_needs_consent_to_that() -> None:
