@@ -16,7 +16,7 @@ from temporalio.service import RPCError
 from activities.faults import is_away, where
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once
-from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
+from database.customers import CLOCK_COLUMNS, ContactPoint, Customer, Simulation, clock_in
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.processes import ProcessRow
@@ -31,7 +31,7 @@ from temporal_runtime import tell_process
 
 _BATCH = 200
 _TELL_LIMIT = 5.0  # seconds
-_SOFT_BOUNCES = 5  # messages to one address, within
+_SOFT_BOUNCES = 5  # messages to one address that were given up, within
 _SOFT_BOUNCES_WITHIN = timedelta(days=14)  # reliability.md §4
 _LINES = {ReportKind.BOUNCED: "message_bounced", ReportKind.COMPLAINED: "message_complained"}
 
@@ -136,7 +136,7 @@ class _Batch:
     subjects: dict[UUID, _Subject]
     _bounced: dict[tuple[Channel, str], str] = field(default_factory=dict)
     _unwelcome: dict[tuple[Channel, str], str] = field(default_factory=dict)
-    _delayed: set[tuple[Channel, str]] = field(default_factory=set)
+    _expired: set[tuple[Channel, str]] = field(default_factory=set)
     _lines: list[dict[str, Any]] = field(default_factory=list)
     complaints: list[tuple[UUID, OptedOut]] = field(default_factory=list)  # and their customers
 
@@ -175,8 +175,8 @@ class _Batch:
             self.complaints.append((subject.found.customer_id, _opt_out(report, subject)))
         if address is None:
             return ""
-        if kind is ReportKind.DELAYED:
-            self._delayed.add(address)
+        if kind is ReportKind.EXPIRED:
+            self._expired.add(address)
         if kind is ReportKind.BOUNCED:
             self._bounced[address] = f"hard bounce: {report.said}"
             return "; its address is suppressed"
@@ -192,8 +192,8 @@ class _Batch:
             await insert_once(session, TimelineLine, **line)
         await suppress(session, self._bounced)
         await suppress(session, self._unwelcome, Purpose.MARKETING)
-        if self._delayed:
-            await suppress(session, await _too_often_delayed(session, self._delayed))
+        if self._expired:
+            await suppress(session, await _too_often_given_up(session, self._expired))
 
 
 _WRITE = (
@@ -283,21 +283,29 @@ def _opt_out(report: Any, subject: _Subject) -> OptedOut:
     )
 
 
-async def _too_often_delayed(
+async def _too_often_given_up(
     session: AsyncSession, addresses: set[tuple[Channel, str]]
 ) -> dict[tuple[Channel, str], str]:
-    """Those of the addresses to which too many messages have bounced softly; what came through
-    in the end doesn't count.
+    """Those of the addresses to which too many messages were given up, each for a passing reason.
+
+    A mere delay never counts: a server that says so goes on trying, and says so again when it gives
+    up (RFC 3464 §2.3.3, RFC 5321 §4.5.4.1). What came through after a delay nobody reports by plain
+    SMTP, so silence after it is no failure. What came through in the end doesn't count either.
     """
     address = sa.func.lower(_messages.c.address)
+    lowered = {one for _, one in addresses}
+    owners = sa.select(ContactPoint.customer_id).where(
+        sa.func.lower(ContactPoint.address).in_(lowered)
+    )
     found = await session.execute(
         sa.select(_messages.c.channel, address.label("address"))
         .join_from(_reports, _messages, _messages.c.id == _reports.c.message_id)
         .where(
-            sa.text("delivery_reports.kind = 'delayed'"),
+            _messages.c.customer_id.in_(owners),
+            address.in_(lowered),
+            _messages.c.state == MessageState.FAILED,
+            _reports.c.kind == ReportKind.EXPIRED,
             _reports.c.reported_at > datetime.now(UTC) - _SOFT_BOUNCES_WITHIN,
-            address.in_({one for _, one in addresses}),
-            _messages.c.state.not_in([MessageState.DELIVERED, MessageState.COMPLAINED]),
         )
         .group_by(_messages.c.channel, address)
         .having(sa.func.count(_messages.c.id.distinct()) >= _SOFT_BOUNCES)

@@ -22,8 +22,9 @@ class Fate(StrEnum):
     """What a bounce says became of the message."""
 
     HARD = "hard"  # the address takes no mail
-    SOFT = "soft"  # not now: a full mailbox, a server that doesn't answer
+    SOFT = "soft"  # given up: a mailbox that stayed full, a server that never answered
     REFUSED = "refused"  # this message, for what it is or whom it is from
+    DELAYED = "delayed"  # not yet, and still being tried
     DELIVERED = "delivered"
 
 
@@ -65,7 +66,7 @@ def unusual_bounce_in(mail: Mail) -> Bounce | None:
     if permanent:
         return Bounce(Fate.HARD, "a bounce in no standard form: permanent")
     if temporary:
-        return Bounce(Fate.SOFT, "a bounce in no standard form: for now")
+        return Bounce(Fate.DELAYED, "a bounce in no standard form: for now")
     return None
 
 
@@ -97,7 +98,7 @@ def _fate_of_recipient(block: Mail) -> Bounce | None:
         case "delivered":
             return Bounce(Fate.DELIVERED, said)
         case "delayed":
-            return Bounce(Fate.SOFT, said)
+            return Bounce(Fate.DELAYED, said)
         case "failed" if kind == "4":
             return Bounce(Fate.SOFT, said)
         case "failed" if telling and telling[0][1] in _ABOUT_THE_MESSAGE:

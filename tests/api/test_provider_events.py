@@ -74,7 +74,7 @@ KINDS: list[tuple[str, Json, ReportKind, str]] = [
     (
         "email.bounced",
         {"bounce": {"type": "Transient", "subType": "MailboxFull", "message": "full"}},
-        ReportKind.DELAYED,
+        ReportKind.EXPIRED,
         "email.bounced: Transient: full",
     ),
     ("email.complained", {}, ReportKind.COMPLAINED, "email.complained"),
