@@ -15,7 +15,7 @@ from temporalio.service import RPCError
 
 from activities.faults import is_away, where
 from activities.suppressions import suppress
-from database.base import Sessions, insert_once
+from database.base import Sessions, insert_once, is_known
 from database.customers import CLOCK_COLUMNS, ContactPoint, Customer, Simulation, clock_in
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
@@ -212,7 +212,7 @@ _WRITE = (
 async def _lock_unprocessed(session: AsyncSession) -> Sequence[Any]:
     found = await session.execute(
         sa.select(_reports)
-        .where(_reports.c.processed_at.is_(None))
+        .where(_reports.c.processed_at.is_(None), is_known(*_reports.c))
         .order_by(_reports.c.id)
         .limit(_BATCH)
         .with_for_update(skip_locked=True)
@@ -234,7 +234,9 @@ async def _hold_complainers(session: AsyncSession, reports: Sequence[Any]) -> No
 
 
 async def _lock_subjects(session: AsyncSession, reports: Sequence[Any]) -> dict[UUID, _Subject]:
-    """The messages they are about, but for those that somebody else is writing about."""
+    """The messages they are about, but for those that somebody else is writing about, and those
+    that only a newer version can read.
+    """
     names = ("id", "customer_id", "workflow_id", "template", "channel", "state", "address")
     more = ("accepted_at", "told_at", "provider", "provider_answer")
     found = await session.execute(
@@ -246,7 +248,10 @@ async def _lock_subjects(session: AsyncSession, reports: Sequence[Any]) -> dict[
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .outerjoin(ProcessRow, ProcessRow.workflow_id == _messages.c.workflow_id)
-        .where(_messages.c.id.in_({one.message_id for one in reports} - {None}))
+        .where(
+            _messages.c.id.in_({one.message_id for one in reports} - {None}),
+            is_known(*_messages.c),
+        )
         .with_for_update(skip_locked=True, of=_messages)
     )
     return {

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from activities.faults import where
@@ -109,6 +109,14 @@ class Decided:
     row: dict[str, Any]
     state: MessageState | None  # None: nothing has become of it yet
     claim: Claim | None = None
+
+    @property
+    def id(self) -> UUID:
+        return UUID(self.row["id"])
+
+    def unstored(self) -> Self:
+        """As it is when the row was refused: given up, nothing to be sent."""
+        return replace(self, state=MessageState.FAILED, claim=None)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ and carries a token; a late write with another token is refused. `sending` witho
 that nobody holds it and its outcome is unknown.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,11 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from activities.suppressions import suppress
+from database.base import is_known
 from database.customers import (
     CLOCK_COLUMNS,
     Consent,
@@ -32,13 +35,15 @@ from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.fairness import Waiting
-from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.plain_text import clean
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
+_REFUSALS = (DataError, IntegrityError)
+log = logging.getLogger(__name__)
 _IS_DUE = sa.and_(
     # States are written out in the statements: only so can the planner use the partial indexes.
     sa.text("messages.state IN ('queued','held')"),
@@ -60,7 +65,7 @@ _WAITING = sa.text("""
         ) AS next
     )
     SELECT found.message_class, found.channel, found.template, due.*
-    FROM found
+    FROM (SELECT * FROM found WHERE template = ANY (:templates)) AS found
     JOIN json_to_recordset(:lanes) AS lane (message_class text, channel text, most int)
         ON (lane.message_class, lane.channel) = (found.message_class, found.channel)
     CROSS JOIN LATERAL (
@@ -70,7 +75,10 @@ _WAITING = sa.text("""
                 = (found.message_class, found.channel, found.template)
         ORDER BY not_before LIMIT lane.most
     ) AS due
-""").bindparams(sa.bindparam("lanes", type_=sa.JSON))
+""").bindparams(
+    sa.bindparam("lanes", type_=sa.JSON),
+    sa.bindparam("templates", list(Template), type_=sa.ARRAY(sa.Text)),
+)
 _TO_DECIDE = [
     getattr(_messages.c, name)
     for name in (
@@ -79,10 +87,13 @@ _TO_DECIDE = [
         *("asked_channel", "channel_fixed", "template_version", "address"),
     )
 ]
+_IS_KNOWN = is_known(*_TO_DECIDE)  # what is of a newer version is left to its workers
 # Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
 _DUE = (
     sa.select(*_TO_DECIDE)
-    .where(_messages.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _IS_DUE)
+    .where(
+        _messages.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _IS_DUE, _IS_KNOWN
+    )
     .with_for_update(skip_locked=True)
 )
 
@@ -364,8 +375,35 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     )
 
 
-async def write_decisions(session: AsyncSession, rows: list[dict[str, Any]]) -> None:
-    await session.execute(_DECIDE, {"rows": rows})
+async def write_decisions(
+    session: AsyncSession, rows: list[dict[str, Any]], refused_as: MessageState
+) -> set[UUID]:
+    """Write them; those that PostgreSQL refuses to store are settled as told, and answered.
+
+    Together if it can be: only when one is refused is each written by itself.
+    """
+    try:
+        async with session.begin_nested():
+            await session.execute(_DECIDE, {"rows": rows})
+    except _REFUSALS:
+        return {UUID(row["id"]) for row in rows if not await _is_written(session, row, refused_as)}
+    return set()
+
+
+async def _is_written(session: AsyncSession, row: dict[str, Any], refused_as: MessageState) -> bool:
+    try:
+        async with session.begin_nested():
+            await session.execute(_DECIDE, {"rows": [row]})
+    except _REFUSALS as problem:
+        why = type(problem.orig).__name__  # what it says may quote the message
+        log.error("the decision about message %s can't be stored: %s", row["id"], why)
+        await session.execute(
+            sa.update(_messages)
+            .where(_messages.c.id == UUID(row["id"]))
+            .values(state=refused_as, claimed_by=None, provider_answer=f"can't be stored: {why}")
+        )
+        return False
+    return True
 
 
 async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> list[MessageState]:
@@ -471,7 +509,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
         )
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(_IS_DISOWNED, _messages.c.provider.is_not_distinct_from(provider))
+        .where(_IS_DISOWNED, _IS_KNOWN, _messages.c.provider.is_not_distinct_from(provider))
         .order_by(_messages.c.message_class == MessageClass.MARKETING, _messages.c.not_before)
         .limit(most)
         .with_for_update(skip_locked=True, of=_messages)

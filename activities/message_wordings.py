@@ -8,6 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.base import is_known
 from database.templates import MarketingClaim, TemplateVersion
 from domain.messages import MESSAGES, Template
 from domain.templates import (
@@ -20,7 +21,9 @@ from domain.templates import (
     nearest_locale,
 )
 
-_PUBLISHED = sa.select(TemplateVersion.id).where(TemplateVersion.state == VersionState.PUBLISHED)
+_PUBLISHED = sa.select(TemplateVersion.id).where(
+    TemplateVersion.state == VersionState.PUBLISHED, is_known(*TemplateVersion.__table__.c)
+)
 
 
 @dataclass(frozen=True)

@@ -318,6 +318,25 @@ async def test_what_is_about_no_message_of_ours_is_kept_and_said_so(desk: Desk) 
     assert await desk.suppressed() == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE delivery_reports SET kind = 'of-tomorrow' WHERE message_id = :id",
+        "UPDATE messages SET template = 'of-tomorrow' WHERE id = :id",
+    ],
+)
+async def test_what_only_a_newer_version_knows_is_left_to_it(desk: Desk, change: str) -> None:
+    await queue(desk.sessions, customers=2)
+    first, second = await messages(desk.sessions)
+    for message in (first, second):
+        await desk.report(message.id, ReportKind.DELIVERED)
+    async with desk.sessions.begin() as session:
+        await session.execute(sa.text(change), {"id": first.id})
+    assert await desk.take_in() == [ReportKind.DELIVERED]
+    assert await desk.outcomes() == [None, "it was queued and is delivered"]
+    assert await desk.take_in() == []
+
+
 async def test_a_message_somebody_is_writing_about_holds_up_no_other(desk: Desk) -> None:
     await queue(desk.sessions, customers=2)
     first, second = await messages(desk.sessions)

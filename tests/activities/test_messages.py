@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
@@ -34,6 +34,7 @@ from domain.policies import Priority
 from domain.processes import MessageSettled
 from domain.support import CaseKind, CaseState
 from domain.tasks import Role
+from messaging.render import Rendered, Renderer
 from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
@@ -48,6 +49,7 @@ from tests.activities.dispatching import (
     until_settled,
 )
 from tests.activities.refusing import refusing_client
+from tests.driving import becomes
 from tests.messaging.post_office import Fault, PostOffice, Stage
 
 
@@ -440,6 +442,57 @@ async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(
             )
         await until_settled(sessions)
     await each_arrived_once(post_office, sessions)
+
+
+class _OddRenderer(Renderer):
+    """Puts one of the messages in words that can't be stored."""
+
+    def render(
+        self,
+        template: Template,
+        channel: Channel,
+        locale: str,
+        context: Mapping[str, str],
+        *,
+        zone: str = "UTC",
+    ) -> Rendered:
+        rendered = super().render(template, channel, locale, context, zone=zone)
+        if context["name"] != "Ada 1":
+            return rendered
+        return rendered._replace(text=f"{rendered.text}\x00")
+
+
+async def test_a_message_that_can_not_be_stored_fails_and_holds_up_nobody(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, customers=4)
+    async with running(replace(activities, renderer=_OddRenderer("Perennial"))):
+        rows = await until_settled(sessions)
+    accepted, failed = MessageState.ACCEPTED, MessageState.FAILED
+    assert [row.state for row in rows] == [accepted, failed, accepted, accepted]
+    assert rows[1].provider_answer == "can't be stored: UntranslatableCharacter"
+    assert (rows[1].claimed_by, rows[1].subject) == (None, None)
+    assert await post_office.inbox.count() == 3
+
+
+@pytest.mark.parametrize("column", ["template", "purpose", "message_class"])
+async def test_what_only_a_newer_version_knows_is_left_alone_and_holds_up_nobody(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, column: str
+) -> None:
+    await queue(sessions, customers=3)
+    first, *_ = await messages(sessions)
+    change = sa.text(f"UPDATE messages SET {column} = 'of-tomorrow' WHERE id = :id")
+    async with sessions.begin() as session:
+        await session.execute(change, {"id": first.id})
+    states = sa.text("SELECT state FROM messages ORDER BY id")
+
+    async def seen() -> list[str]:
+        async with sessions() as session:
+            return list(await session.scalars(states))
+
+    async with running(activities):
+        await becomes(seen, ["queued", "accepted", "accepted"], within=10)
+    assert await post_office.inbox.count() == 2
 
 
 async def test_connections_to_the_database_may_break_at_any_moment(
