@@ -43,7 +43,6 @@ _STAFF = Reader(
     open_recovery_cases=0,
     sent={},
 )
-_SHORTEST_HOLD = 2.0  # seconds of machine time, also for a clock that runs very fast
 _LONGEST_HOLD = timedelta(days=1)  # of machine time: what it was based on may change
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class DispatchRules:
     longest_retry: timedelta = timedelta(minutes=15)
     give_up_after: timedelta = timedelta(days=3)
     hold: timedelta = timedelta(minutes=15)  # business time: until a held message is looked at
+    shortest_hold: float = 2.0  # seconds, also for a clock that runs very fast
     longest_pause: timedelta = timedelta(seconds=15)  # of a provider that nobody gets through to
     fastest_poll: float = 0.05
     slowest_poll: float = 0.3
@@ -243,7 +243,7 @@ class ClaimWriter:
         """Looked at again when it may go, where that is known."""
         row = _row(due, decision, MessageState.HELD)
         if decision.until is None:
-            wait = max(self.rules.hold.total_seconds() / clock.speed, _SHORTEST_HOLD)
+            wait = max(self.rules.hold.total_seconds() / clock.speed, self.rules.shortest_hold)
             return Decided({**row, "delay": wait}, MessageState.HELD)
         not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
         return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)

@@ -6,7 +6,6 @@ most to the same customer (`activities/support.py`).
 
 import asyncio
 import hashlib
-import logging
 import re
 import time
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from temporalio.client import Client
 
-from activities.faults import is_away, where
 from activities.received_words import (
     ask_whose,
     on_his_clock,
@@ -27,6 +25,7 @@ from activities.received_words import (
     tell_of_reply,
 )
 from activities.suppressions import suppress
+from activities.taking_in import take_in_next
 from database.base import Sessions, insert_once
 from database.customers import ContactPoint
 from database.delivery_reports import keep_report
@@ -51,52 +50,32 @@ _REPORTED = {
     Fate.DELAYED: ReportKind.DELAYED,
     Fate.DELIVERED: ReportKind.DELIVERED,
 }
-_log = logging.getLogger(__name__)
 
 
 async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -> list[MailOutcome]:
     """Act on the next mails, each in a transaction of its own; what came of them.
 
-    May be killed at any moment, or run twice at once: a mail that is locked is left alone. Raises
-    while PostgreSQL or Temporal is away; a mail that we stumble over is marked and holds up none.
+    As `take_in_next` says, of what happens when it is killed, run twice, or stumbles.
     """
+
+    async def act(session: AsyncSession, row: ReceivedMail) -> MailOutcome:
+        return await _Mail(session, client, signing_key, row).take_in()
+
     outcomes: list[MailOutcome] = []
     over = time.monotonic() + _TURN
     while time.monotonic() < over:
-        mail_id: UUID | None = None
-        try:
-            async with sessions.begin() as session:
-                row = await session.scalar(_NEXT)
-                if row is None:
-                    break
-                mail_id = row.id
-                outcomes.append(await _Mail(session, client, signing_key, row).take_in())
-        except Exception as problem:
-            if mail_id is None or is_away(problem):
-                raise
-            _log.error("mail %s: %s", mail_id, where(problem))
-            await _mark_failed(sessions, mail_id, type(problem).__name__)
-            outcomes.append(MailOutcome.FAILED)
-    return outcomes
-
-
-_NEXT = (
-    sa.select(ReceivedMail)
-    .where(ReceivedMail.processed_at.is_(None))
-    .order_by(ReceivedMail.id)
-    .limit(1)
-    .options(undefer(ReceivedMail.raw))
-    .with_for_update(skip_locked=True)
-)
-
-
-async def _mark_failed(sessions: Sessions, mail_id: UUID, problem: str) -> None:
-    async with sessions.begin() as session:
-        await session.execute(
-            sa.update(ReceivedMail)
-            .where(ReceivedMail.id == mail_id, ReceivedMail.processed_at.is_(None))
-            .values(processed_at=sa.func.now(), outcome=MailOutcome.FAILED, because=problem)
+        outcome = await take_in_next(
+            sessions,
+            ReceivedMail,
+            act,
+            failed=MailOutcome.FAILED,
+            because=lambda problem: {"because": type(problem).__name__},
+            options=(undefer(ReceivedMail.raw),),
         )
+        if outcome is None:
+            break
+        outcomes.append(outcome)
+    return outcomes
 
 
 class _Thread(NamedTuple):

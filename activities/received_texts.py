@@ -1,6 +1,5 @@
 """What follows from a received text message: an opt-out, an answer to HELP, a customer's words."""
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -9,12 +8,12 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from activities.faults import is_away, where
 from activities.received_words import (
     on_his_clock,
     tell_of_opt_out,
     tell_of_reply,
 )
+from activities.taking_in import take_in_next
 from database.base import Sessions
 from database.customers import ContactPoint
 from database.messages import Message
@@ -29,50 +28,24 @@ from domain.received_texts import TextOutcome
 
 _AT_ONCE = 50
 _SOURCE = "text"
-_log = logging.getLogger(__name__)
 
 
 async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]:
     """Act on the next text messages, each in a transaction of its own; what came of them.
 
-    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away;
-    a text that we stumble over is marked and holds up none.
+    As `take_in_next` says, of what happens when it is killed, run twice, or stumbles.
     """
+
+    async def act(session: AsyncSession, row: ReceivedText) -> TextOutcome:
+        return await _take_in(session, client, row)
+
     outcomes: list[TextOutcome] = []
     while len(outcomes) < _AT_ONCE:
-        text_id: UUID | None = None
-        try:
-            async with sessions.begin() as session:
-                row = await session.scalar(_NEXT)
-                if row is None:
-                    break
-                text_id = row.id
-                outcomes.append(await _take_in(session, client, row))
-        except Exception as problem:
-            if text_id is None or is_away(problem):
-                raise
-            _log.error("text %s: %s", text_id, where(problem))
-            await _mark_failed(sessions, text_id)
-            outcomes.append(TextOutcome.FAILED)
+        outcome = await take_in_next(sessions, ReceivedText, act, failed=TextOutcome.FAILED)
+        if outcome is None:
+            break
+        outcomes.append(outcome)
     return outcomes
-
-
-_NEXT = (
-    sa.select(ReceivedText)
-    .where(ReceivedText.processed_at.is_(None))
-    .order_by(ReceivedText.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-
-
-async def _mark_failed(sessions: Sessions, text_id: UUID) -> None:
-    async with sessions.begin() as session:
-        await session.execute(
-            sa.update(ReceivedText)
-            .where(ReceivedText.id == text_id, ReceivedText.processed_at.is_(None))
-            .values(processed_at=sa.func.now(), outcome=TextOutcome.FAILED)
-        )
 
 
 async def _take_in(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:

@@ -25,7 +25,7 @@ class ReportKind(StrEnum):
 
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # before it a date is a mistake
 _LONGEST = 500
-_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?|\+\d[\d ()-]{6,}\d")
+_ADDRESS = re.compile(r"<?[^\s<>;,]+@[^\s<>;,]+>?|\+\d[\d ()-]{6,}\d")
 
 
 def without_addresses(text: str) -> str:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from flufl.bounce import all_failures
 
-from messaging.mail_parts import Mail, header, one_line
+from domain.delivery_reports import without_addresses
+from messaging.mail_parts import Mail, header
 
-_LONGEST = 400  # characters of what a server said
-_ADDRESS = re.compile(r"[^\s<>;,]+@[^\s<>;,]+")
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")  # RFC 3463
 _BASIC = re.compile(r"\b([45])\d\d\b")
 _ABOUT_THE_MESSAGE = ("6", "7")  # its content, a policy: the address may be a good one
@@ -106,7 +105,3 @@ def _fate_of_recipient(block: Mail) -> Bounce | None:
         case "failed":
             return Bounce(Fate.HARD, said)
     return None
-
-
-def without_addresses(said: str) -> str:
-    return _ADDRESS.sub("(address)", one_line(said))[:_LONGEST]
