@@ -410,6 +410,7 @@ def _decision(
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
             marketing_paused_until=reader.marketing_paused_until,
+            is_test="test" in due.context,
             confirms=due.context.get("confirms"),
             claims={
                 name: claim.expires_on if claim else None

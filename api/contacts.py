@@ -69,7 +69,9 @@ class NewConsent(Body):
 
 
 class ConsentView(BaseModel):
-    """A statement; `holds` when no later one of its channel and purpose is known."""
+    """A statement; `holds` when no later one of its channel and purpose is known, and it waits for
+    no confirmation.
+    """
 
     id: UUID
     channel: Channel
@@ -230,9 +232,10 @@ async def _consent(session: AsyncSession, consent_id: UUID) -> ConsentView:
 def _statements() -> sa.Select[*tuple[object, ...]]:
     rank = sa.func.row_number().over(
         partition_by=(Consent.customer_id, Consent.channel, Consent.purpose),
-        order_by=(Consent.occurred_at.desc(), Consent.id.desc()),
+        order_by=(Consent.occurred_at.desc(), Consent.recorded_at.desc(), Consent.id.desc()),
     )
-    return sa.select(*Consent.__table__.c, (rank == 1).label("holds"))
+    holds = sa.and_(rank == 1, Consent.state != ConsentState.PENDING)
+    return sa.select(*Consent.__table__.c, holds.label("holds"))
 
 
 @router.get("/consents")

@@ -46,6 +46,7 @@ class ContactFacts(BaseModel):
     process_ended: bool = False  # the process whose series it belongs to
     claims: Mapping[str, date | None] = {}  # that its wording makes -> last day; None: not approved
     marketing_paused_until: datetime | None = None  # by the customer
+    is_test: bool = False  # of a wording, sent by staff to whomever staff names
     confirms: str | None = None  # "<channel>/<purpose>" of a consent it asks to confirm
 
 
@@ -140,8 +141,12 @@ def _consent(facts: "ContactFacts | ChannelFacts", channel: Channel) -> _Asked:
     what = f"{facts.purpose} by {channel}"
     consent = facts.consents.get(f"{channel}/{facts.purpose}")
     match facts.message_class:
-        case MessageClass.TRANSACTIONAL | MessageClass.STAFF:
+        case MessageClass.TRANSACTIONAL:
             return _Asked("consent", "part of the contract: needs no consent", None)
+        case MessageClass.STAFF:
+            is_test = isinstance(facts, ContactFacts) and facts.is_test
+            kind = "a test that staff sends" if is_test else "for our own staff"
+            return _Asked("consent", f"{kind}: needs no consent", None)
         case MessageClass.SERVICE:
             withdrawn = consent is ConsentState.WITHDRAWN
             objection = _Objection(Outcome.SUPPRESS, f"{what} was objected to")

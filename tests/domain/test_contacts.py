@@ -105,6 +105,27 @@ def test_the_contract_needs_no_consent(facts: ContactFacts) -> None:
         assert may_send(facts).outcome is not Outcome.SUPPRESS
 
 
+@pytest.mark.parametrize(
+    ("is_test", "because"),
+    [
+        (True, "a test that staff sends: needs no consent"),
+        (False, "for our own staff: needs no consent"),
+    ],
+)
+def test_what_goes_to_staff_is_no_part_of_a_contract(is_test: bool, because: str) -> None:
+    facts = ContactFacts(
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        message_class=MessageClass.STAFF,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="agent@example.com",
+        is_test=is_test,
+    )
+    decision = may_send(facts)
+    assert decision.outcome is Outcome.SEND
+    assert {rule.name: rule.because for rule in decision.rules}["consent"] == because
+
+
 @given(FACTS)
 def test_every_answer_explains_itself(facts: ContactFacts) -> None:
     decision = may_send(facts)
