@@ -413,7 +413,8 @@ async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> 
     """
     found = await session.execute(_SETTLE, {"rows": [s.row() for s in settlements]})
     states = [MessageState(state) for state in found.scalars()]
-    await suppress(session, {s.suppress: f"bounced: {s.answer}" for s in settlements if s.suppress})
+    bad = {s.suppress: f"bounced: {clean(s.answer)}" for s in settlements if s.suppress}
+    await suppress(session, bad)
     return states
 
 

@@ -164,11 +164,17 @@ async def test_an_answer_is_written_whatever_the_provider_says(desk: Desk) -> No
     await queue(desk.sessions)
     claimed = await desk.put(MessageState.SENDING, claimed_by=TOKEN, claimed_at=AT)
     odd = Settlement(
-        claimed.id, TOKEN, MessageState.FAILED, "550 no\x00 such\ud800 user", provider="smtp"
+        claimed.id,
+        TOKEN,
+        MessageState.FAILED,
+        "550 no\x00 such\ud800 user",
+        provider="smtp",
+        suppress=(Channel.EMAIL, "gone@example.com"),
     )
     async with desk.sessions.begin() as session:
         assert await settle(session, [odd]) == [MessageState.FAILED]
     assert (await desk.message()).provider_answer == "550 no such user"
+    assert await desk.suppressed() == [("gone@example.com", None, "bounced: 550 no such user")]
 
 
 async def test_evidence_stops_the_second_sending(

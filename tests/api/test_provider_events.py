@@ -275,6 +275,12 @@ async def text(
             ReportKind.BOUNCED,
             "undelivered: error 30005 (the number is unknown)",
         ),
+        (
+            "undelivered",
+            "\x1b300\x0005\n",
+            ReportKind.BOUNCED,
+            "undelivered: error 30005 (the number is unknown)",
+        ),
         ("failed", "30007", ReportKind.FAILED, "failed: error 30007"),
         ("partially_delivered", "", ReportKind.OTHER, "partially_delivered"),
     ],

@@ -216,6 +216,9 @@ async def test_a_text_is_taken_once_and_stop_holds_at_once(desk: Desk) -> None:
         "Please stop",
     )
     assert_problem(await desk.api.post(TEXTS, json={**body, "sender": "x"}), 422, "invalid_request")
+    for other in ({"text": "START"}, {"sender": "+5511961230009"}):
+        answer = await desk.api.post(TEXTS, json={**body, **other})
+        assert_problem(answer, 422, "event_conflict")
 
 
 @pytest.fixture
@@ -248,5 +251,6 @@ async def test_a_text_by_twilio_is_taken_when_it_is_signed(
             await session.scalars(sa.select(ReceivedText).where(ReceivedText.event_id == sid))
         ).one()
     assert (row.source, row.sender, row.text) == ("twilio", "+5511961230002", "Olá\n")
+    assert_problem(await post({**fields, "Body": "STOP"}), 422, "event_conflict")
     assert (await post({**fields, "MessageSid": sid + "1", "From": "12345"})).status_code == 204
     assert_problem(await post({"From": "+5511961230002"}), 422, "invalid_request")
