@@ -158,7 +158,7 @@ class ClaimWriter:
         if decision.outcome is not Outcome.SEND:
             return decision, None
         words = Rendered(row.locale, row.subject, row.text, row.html)
-        outgoing = self._outgoing(row, reader, row.address, words, via.stream)
+        outgoing = self._outgoing(row, facts, reader, row.address, words, via.stream)
         decided = self._claimed(
             row, decision, reader, outgoing, token, via, row.locale, is_repeat=True
         )
@@ -184,7 +184,7 @@ class ClaimWriter:
         if wording is None:
             raise NotRendered(f"{due.template}: version {due.template_version} is gone")
         rendered = await self._render(due, facts, reader, address, locale, wording)
-        outgoing = self._outgoing(due, reader, address, rendered, via.stream)
+        outgoing = self._outgoing(due, facts, reader, address, rendered, via.stream)
         if due.customer_id is not None:
             reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
         return self._claimed(
@@ -341,7 +341,13 @@ class ClaimWriter:
         return self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
 
     def _outgoing(
-        self, due: Any, reader: Reader, address: str, rendered: Rendered, stream: Stream
+        self,
+        due: Any,
+        facts: Facts,
+        reader: Reader,
+        address: str,
+        rendered: Rendered,
+        stream: Stream,
     ) -> OutgoingMessage:
         message_id: UUID = due.id
         by_mail = due.channel is Channel.EMAIL
@@ -358,6 +364,7 @@ class ClaimWriter:
             sender=stream.sender,
             return_path=self.links.return_path(message_id) if by_mail else "",
             reply_to=stream.reply_to or (self.links.reply_to(message_id) if answerable else ""),
+            thread=facts.threads.get(message_id, ()),
             urgent=due.message_class is not MessageClass.MARKETING,
             still_ours=lambda: self.still_ours(message_id),
         )

@@ -6,6 +6,7 @@ that nobody holds it and its outcome is unknown.
 """
 
 import logging
+import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from activities.suppressions import suppress
 from database.base import is_known
@@ -31,6 +33,7 @@ from database.customers import (
 from database.messages import Message
 from database.processes import ProcessRow
 from database.queries.policies import current_policy
+from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
@@ -275,6 +278,7 @@ class Facts:
     policy: ContactPolicy
     ended: Set[str]  # of the processes that have a series of messages, those that are over
     texts: Mapping[UUID, str] = field(default_factory=dict)
+    threads: Mapping[UUID, tuple[str, ...]] = field(default_factory=dict)
 
     def suppression(self, channel: Channel, address: str, purpose: Purpose) -> str | None:
         """Why the address must not be written to, for this purpose or for any."""
@@ -349,6 +353,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
     wanted += [row.address for row in due if row.address]  # what is repeated goes where it went
     text_ids = [row.text_id for row in due if row.text_id is not None]
+    of_cases = [row.id for row in due if _CASE.fullmatch(row.workflow_id)]
     return Facts(
         readers={
             row.id: Reader(
@@ -372,6 +377,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
         policy=policy,
         ended=await _ended(session, series) if series else set(),
         texts=await _texts(session, text_ids) if text_ids else {},
+        threads=await _threads(session, of_cases) if of_cases else {},
     )
 
 
@@ -682,6 +688,37 @@ async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[st
         )
     )
     return set(found)
+
+
+_CASE = re.compile(r"case/[0-9a-f-]{36}")
+_answered = aliased(Message)
+# The newest mail of the customer about the case when we wrote: an answer that is repeated answers
+# the same one. Before it the mail of ours that it answered itself, where we know it.
+_ABOUT_CASE = (
+    sa.select(ReceivedMail.message_id, _answered.message_id.label("before"))
+    .outerjoin(_answered, _answered.id == ReceivedMail.answers)
+    .where(
+        ReceivedMail.customer_id == Message.customer_id,
+        sa.or_(ReceivedMail.case_id == Case.id, ReceivedMail.event_id == Case.event_id),
+        ReceivedMail.received_at <= Message.queued_at,
+        ReceivedMail.message_id != "",
+    )
+    .order_by(ReceivedMail.received_at.desc(), ReceivedMail.id.desc())
+    .limit(1)
+    .lateral()
+)
+_THREADS = (
+    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.before)
+    .join(Case, Case.id == sa.cast(sa.func.split_part(Message.workflow_id, "/", 2), sa.Uuid))
+    .join(_ABOUT_CASE, sa.true())
+    .where(Message.id == _ids)
+)
+
+
+async def _threads(session: AsyncSession, ids: list[UUID]) -> dict[UUID, tuple[str, ...]]:
+    """What the messages of cases continue; they answer the last (RFC 5322 section 3.6.4)."""
+    found = await session.execute(_THREADS, {"ids": ids})
+    return {row.id: tuple(one for one in (row.before, row.message_id) if one) for row in found}
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

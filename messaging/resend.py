@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from messaging.compose import BadAddress, recipient_of
+from messaging.compose import BadAddress, recipient_of, references_of
 from messaging.http_provider import (
     LONGEST_ANSWER,
     HttpProvider,
@@ -51,6 +51,9 @@ class ResendProvider(HttpProvider):
         if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" for c in message.subject):
             raise ValueError("the subject has a line break or a control character")
         headers = {"X-CRM-Effect": message.effect, "Auto-Submitted": "auto-generated"}
+        if message.thread:
+            headers["In-Reply-To"] = f"<{message.thread[-1]}>"
+            headers["References"] = references_of(message)
         if message.unsubscribe_url:
             headers["List-Unsubscribe"] = f"<{message.unsubscribe_url}>"
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"

@@ -60,11 +60,15 @@ async def test_a_stream_has_its_own_sender_and_marketing_its_one_click(
     resend: ResendOffice,
 ) -> None:
     link = "https://crm.example.com/u/token"
+    thread = ("1@mail.example", "2@mail.example")
     sender, reply_to = "News <news@mail.example>", "answers@mail.example"
-    await mailer(resend).send(ADA._replace(sender=sender, reply_to=reply_to, unsubscribe_url=link))
+    of_stream = ADA._replace(sender=sender, reply_to=reply_to, thread=thread)
+    await mailer(resend).send(of_stream._replace(unsubscribe_url=link))
     [mail] = resend.sent
     assert (mail["from"], mail["reply_to"]) == (sender, reply_to)
     assert mail["headers"]["List-Unsubscribe"] == f"<{link}>"
+    assert mail["headers"]["In-Reply-To"] == "<2@mail.example>"
+    assert mail["headers"]["References"] == "<1@mail.example> <2@mail.example>"
     assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
