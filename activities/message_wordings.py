@@ -111,7 +111,8 @@ async def _read_kept(
     if not numbers:
         return {}
     key = sa.tuple_(TemplateVersion.template, TemplateVersion.number)
-    found = await session.scalars(sa.select(TemplateVersion).where(key.in_(numbers)))
+    known = is_known(*TemplateVersion.__table__.c)
+    found = await session.scalars(sa.select(TemplateVersion).where(key.in_(numbers), known))
     return {(row.template, str(row.number)): _wording(row) for row in found}
 
 
