@@ -302,6 +302,11 @@ def _obstacle(facts: ChannelFacts, channel: Channel) -> str | None:
     return objection.because if objection else None
 
 
+def was_asked_for(suppression: str) -> bool:
+    """Whether its reason is the recipient's own wish (a complaint, STOP), not a dead address."""
+    return suppression.startswith(("complaint:", "asked by "))
+
+
 def _duration(span: timedelta) -> str:
     hours = span / timedelta(hours=1)
     return f"{hours / 24:g} days" if hours > 48 else f"{hours:g} hours"
