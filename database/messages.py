@@ -71,6 +71,17 @@ class Message(Base):
             postgresql_where=sa.text("state IN ('queued','held')"),
         ),
         sa.Index("ix_messages_workflow_id", "workflow_id"),
+        # What is rare among the many that arrived.
+        sa.Index("ix_messages_template_id", "template", "id"),
+        sa.Index("ix_messages_texts", "id", postgresql_where=sa.text("channel = 'sms'")),
+        sa.Index(
+            "ix_messages_not_arrived",
+            *("state", "id"),
+            postgresql_where=sa.text(
+                "state IN ('bounced','complained','unknown','suppressed','held','cancelled',"
+                "'failed')"
+            ),
+        ),
         sa.Index(
             "ix_messages_untold",
             "id",
