@@ -41,6 +41,7 @@ from api import (
     received_texts,
     resend_events,
     schedules,
+    search,
     simulations,
     support,
     survey_page,
@@ -70,6 +71,7 @@ _CONNECTION = {
 # Everything here needs the API key; the routers in PUBLIC and SIGNED are the only ones that don't.
 PRIVATE: tuple[APIRouter, ...] = (
     events.router,
+    search.router,
     customers.router,
     contacts.router,
     timeline.router,
