@@ -30,7 +30,7 @@ from api.fields import (
     example,
 )
 from api.intake import refuse_future
-from api.paging import Page, Paging, order_by, read_page
+from api.paging import Key, Page, Paging, order_by, read_page
 from api.routing import ApiRoute, requires_key
 from database.customers import READING_LOCALE, ContactPoint, Customer, CustomerKind
 from database.processes import Lifecycle
@@ -54,7 +54,7 @@ router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute
 
 _BULK = 200
 _CLEARABLE = ("preferred_channel", "tone")
-_ORDERS = {
+_ORDERS: Mapping[str, Sequence[Key]] = {
     "recorded_at": [Customer.id],  # a version 7
     "name": [Customer.folded_name, Customer.id],
     "updated_at": [Customer.updated_at, Customer.id],

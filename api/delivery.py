@@ -1,5 +1,6 @@
 """Orders: placed, on their way, with what was promised, told and learned."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -45,7 +46,7 @@ from api.fields import (
 )
 from api.intake import Accepted, accept, business_now, event_id_for
 from api.messages import MessageView
-from api.paging import Page, Paging, order_by, read_page
+from api.paging import Key, Page, Paging, order_by, read_page
 from api.promises import PromiseView
 from api.routing import ApiRoute
 from database.customers import Preference
@@ -70,7 +71,7 @@ _Milestone = Annotated[
     | OrderCancelledEvent,
     Field(discriminator="kind"),
 ]
-_ORDERS = {
+_ORDERS: Mapping[str, Sequence[Key]] = {
     "placed_at": [Order.placed_at, Order.id],
     "promised_on": [Order.promised_on, Order.id],
 }

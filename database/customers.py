@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, uuid_key, written_now
-from database.search import trigrams
+from database.search import prefixes, trigrams
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -82,6 +82,7 @@ class Customer(Base):
         sa.Index("ix_customers_updated_at_id", "updated_at", "id"),
         sa.Index("ix_customers_reading_locale", sa.text("COALESCE(chosen_locale, locale)"), "id"),
         trigrams("ix_customers_name_trigrams", "folded_name"),
+        prefixes("ix_customers_reference_prefixes", "lower(reference)"),
         trigrams("ix_customers_reference_trigrams", "lower(reference)"),
     )
 
@@ -104,8 +105,12 @@ class ContactPoint(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("customer_id", "channel", "address"),
-        sa.Index("ix_contact_points_address", sa.text("lower(address)")),
-        trigrams("ix_contact_points_address_trigrams", "lower(address)"),
+        prefixes("ix_contact_points_address", "lower(address)"),
+        trigrams(
+            "ix_contact_points_phone_trigrams",
+            "lower(address)",
+            postgresql_where=sa.text("channel = 'sms'"),
+        ),
     )
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, written_now
-from database.search import trigrams
+from database.search import prefixes, trigrams
 from domain.delivery import DeliveryState, Effect
 
 
@@ -46,6 +46,7 @@ class Order(Base):
             *("promised_on", "id"),
             postgresql_where=sa.text("delivered_at IS NULL AND ended_at IS NULL"),
         ),
+        prefixes("ix_orders_reference_prefixes", "lower(reference)"),
         trigrams("ix_orders_reference_trigrams", "lower(reference)"),
         sa.CheckConstraint("total_minor >= 0", name="total_is_not_negative"),
         sa.CheckConstraint(

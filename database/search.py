@@ -5,6 +5,8 @@ Arabic or Chinese no trigram is left. So `folded` writes each byte beyond ASCII 
 digits, which keeps prefixes, parts and likeness what they were.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 
 LONGEST_FOLDED = 1_000  # characters: what a btree takes, in any script
@@ -25,14 +27,22 @@ RETURN left(translate(encode(convert_to(
 
 def prepare_search(metadata: sa.MetaData) -> None:
     """Whoever makes the tables from `metadata` gets what their columns and indexes stand on."""
-    for statement in (*CREATE_EXTENSIONS, CREATE_FOLDED):
-        ddl = sa.DDL(statement.replace("%", "%%"))
-        sa.event.listen(metadata, "before_create", ddl)
+
+    def create(_: sa.MetaData, connection: sa.Connection, **options: object) -> None:
+        for statement in (*CREATE_EXTENSIONS, CREATE_FOLDED):
+            connection.exec_driver_sql(statement)
+
+    sa.event.listen(metadata, "before_create", create)
 
 
-def trigrams(name: str, expression: str) -> sa.Index:
+def trigrams(name: str, expression: str, **options: Any) -> sa.Index:
     """For LIKE with a wildcard on either side, and for what is like."""
     column: sa.Label[str] = sa.literal_column(expression).label("searched")
-    return sa.Index(
-        name, column, postgresql_using="gin", postgresql_ops={"searched": "gin_trgm_ops"}
-    )
+    operators = {"searched": "gin_trgm_ops"}
+    return sa.Index(name, column, postgresql_using="gin", postgresql_ops=operators, **options)
+
+
+def prefixes(name: str, expression: str) -> sa.Index:
+    """For what is typed as it is or begins with it, whatever the database's collation."""
+    column: sa.Label[str] = sa.literal_column(expression).label("searched")
+    return sa.Index(name, column, postgresql_ops={"searched": "text_pattern_ops"})

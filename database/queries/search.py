@@ -28,7 +28,8 @@ from domain.processes import (
 from domain.tasks import TaskKind
 
 _LIKENESS_FROM = 4  # characters; less is like too much
-_PARTS_FROM = 3  # characters: a trigram
+# What pg_trgm finds in a part: three in a word, the last two of one, or where one begins.
+_TRIGRAM = re.compile("[a-z0-9]{3}|[a-z0-9]{2}[^a-z0-9]|[^a-z0-9][a-z0-9]")
 _DIGITS_FROM = 4  # of a phone number
 _HEX_FROM = 8  # digits of an id: of a version 7, the minute
 _PHONE = re.compile(r"[+0-9 ()./-]+")
@@ -124,10 +125,14 @@ async def customers_like(session: AsyncSession, text: str) -> sa.ColumnElement[b
     They fit by a part of the name or reference, or by an address as far as it was typed.
     """
     typed = await read_typed(session, text)
-    fits = _fits(typed)
-    if not typed.may_be_misspelt or await session.scalar(sa.select(sa.exists().where(fits))):
-        return fits
-    return _is_like(typed)
+    if not typed.may_be_misspelt:
+        return _fits(typed)
+    arms = _customer_arms(typed, kind=None, ids=None)
+    if await _best(session, 1, arms):
+        return _fits(typed)
+    # Found first and sorted then: the planner takes likeness for cheap, and would try everybody.
+    alike = sa.select(Customer.id).where(_is_like(typed))
+    return Customer.id == sa.any_(sa.func.array(alike.correlate(None).scalar_subquery()))
 
 
 async def find_customers(
@@ -139,7 +144,29 @@ async def find_customers(
     ids: Ids | None = None,
 ) -> list[tuple[Customer, str | None, Match]]:
     """Each with the address used first; the best first."""
-    of_kind = sa.true() if kind is None else Customer.kind == kind
+    arms = _customer_arms(typed, kind, ids)
+    found = await _best(session, limit, arms)
+    if len(found) < limit and typed.may_be_misspelt:
+        likeness = sa.func.word_similarity(typed.folded, Customer.folded_name)
+        like = (
+            sa.select(Customer.id)
+            .where(_is_like(typed), _of_kind(kind))
+            .order_by(likeness.desc(), sa.func.length(Customer.folded_name), Customer.id)
+            .limit(limit)
+        )
+        for customer_id in await session.scalars(like):
+            found.setdefault(customer_id, Match.SIMILAR)
+    return await _with_addresses(session, dict(list(found.items())[:limit]))
+
+
+def _of_kind(kind: CustomerKind | None) -> sa.ColumnElement[bool]:
+    return sa.true() if kind is None else Customer.kind == kind
+
+
+def _customer_arms(
+    typed: Typed, kind: CustomerKind | None, ids: Ids | None
+) -> list[tuple[Match, sa.Select[UUID]]]:
+    of_kind = _of_kind(kind)
     name, reference = Customer.folded_name, sa.func.lower(Customer.reference)
     customers = sa.select(Customer.id).where(of_kind)
     addressed = (
@@ -159,17 +186,7 @@ async def find_customers(
     ]
     if ids is not None and ids.kind in (None, ProcessKind.LIFECYCLE):
         arms.append((Match.PREFIX, customers.where(Customer.id.between(ids.first, ids.last))))
-    found = await _best(session, limit, *arms)
-    if len(found) < limit and typed.may_be_misspelt:
-        likeness = sa.func.word_similarity(typed.folded, name)
-        like = (
-            customers.where(_is_like(typed))
-            .order_by(likeness.desc(), sa.func.length(name), Customer.id)
-            .limit(limit)
-        )
-        for customer_id in await session.scalars(like):
-            found.setdefault(customer_id, Match.SIMILAR)
-    return await _with_addresses(session, dict(list(found.items())[:limit]))
+    return arms
 
 
 async def find_referenced(
@@ -185,14 +202,14 @@ async def find_referenced(
     ]
     if ids is not None and ids.kind in (None, _KINDS["delivery" if table is Order else "case"]):
         arms.append((Match.PREFIX, rows.where(table.id.between(ids.first, ids.last))))
-    found = await _best(session, limit, *arms)
+    found = await _best(session, limit, arms)
     named = await session.execute(
         sa.select(table, Customer.name)
         .join(Customer, Customer.id == table.customer_id)
         .where(table.id.in_(found))
     )
-    by_id = {row[0].id: (row[0], row[1]) for row in named}
-    return [(*by_id[one], match) for one, match in found.items()]
+    by_id: dict[UUID, tuple[Referenced, str]] = {row[0].id: (row[0], row[1]) for row in named}
+    return [(*by_id[found_id], match) for found_id, match in found.items()]
 
 
 async def find_tasks(
@@ -267,11 +284,17 @@ def _begins(column: Any, text: str) -> sa.ColumnElement[bool]:
 
 
 def _has(column: Any, text: str) -> sa.ColumnElement[bool]:
-    """A part of it; of a word its beginning where less than a trigram was typed."""
-    if len(text) >= _PARTS_FROM:
+    """A part of it; of a word its beginning where less than a trigram was typed.
+
+    Without a letter or digit there is no trigram, and every row would be looked at.
+    """
+    if _TRIGRAM.search(text):
         fits: sa.ColumnElement[bool] = column.like(f"%{_escaped(text)}%")
         return fits
-    return sa.or_(_begins(column, text), column.like(f"% {_escaped(text)}%"))
+    begins = _begins(column, text)
+    if text[0].isalnum() and text.isascii():
+        return sa.or_(begins, column.like(f"% {_escaped(text)}%"))
+    return begins
 
 
 def _escaped(text: str) -> str:
@@ -279,21 +302,28 @@ def _escaped(text: str) -> str:
 
 
 async def _best(
-    session: AsyncSession, limit: int, *arms: tuple[Match, sa.Select[UUID]]
+    session: AsyncSession, limit: int, arms: Sequence[tuple[Match, sa.Select[UUID]]]
 ) -> dict[UUID, Match]:
-    """The best of what the arms find. Each arm stops by itself: two letters fit thousands."""
-    bounded = [(match, arm.limit(limit).subquery()) for match, arm in arms]
-    rows = sa.union_all(
-        *(
-            sa.select(arm.c.id, sa.literal(_MATCHES.index(match)).label("match"))
-            for match, arm in bounded
-        )
-    ).subquery()
-    best = sa.func.min(rows.c.match)
-    found = await session.execute(
-        sa.select(rows.c.id, best).group_by(rows.c.id).order_by(best, rows.c.id.desc()).limit(limit)
-    )
-    return {row[0]: _MATCHES[row[1]] for row in found}
+    """The best of what the arms find. Each arm stops by itself: two letters fit thousands.
+
+    What only contains it is looked for where too little is found without.
+    """
+    found: dict[UUID, Match] = {}
+    for matches in ((Match.EXACT, Match.PREFIX), (Match.CONTAINS,)):
+        bounded = [
+            (_MATCHES.index(match), arm.limit(limit).subquery())
+            for match, arm in arms
+            if match in matches
+        ]
+        if len(found) < limit:
+            rows = sa.union_all(
+                *(sa.select(arm.c.id, sa.literal(order).label("match")) for order, arm in bounded)
+            ).subquery()
+            best = sa.func.min(rows.c.match)
+            ranked = sa.select(rows.c.id, best).group_by(rows.c.id)
+            for row in await session.execute(ranked.order_by(best, rows.c.id.desc()).limit(limit)):
+                found.setdefault(row[0], _MATCHES[row[1]])
+    return dict(list(found.items())[:limit])
 
 
 async def _with_addresses(

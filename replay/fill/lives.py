@@ -681,7 +681,8 @@ class Life:
         kind = MESSAGES[template]
         luck = self._dice.random()
         state = MessageState.DELIVERED if luck < 0.6 else MessageState.ACCEPTED
-        provider_answer, decision = "250 accepted", None
+        provider_answer: str | None = "250 accepted"
+        decision: str | None = None
         if luck > 0.985:
             state, provider_answer = MessageState.BOUNCED, "550 no such mailbox"
         elif luck > 0.95:

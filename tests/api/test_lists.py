@@ -79,7 +79,7 @@ async def test_customers_come_in_the_order_asked_for(api: httpx2.AsyncClient, th
 async def test_a_page_before_is_found_again_in_any_order(
     api: httpx2.AsyncClient, three: str
 ) -> None:
-    query = {"q": three, "sort": "name", "limit": 2}
+    query: Json = {"q": three, "sort": "name", "limit": 2}
     first = (await api.get("/api/v1/customers", params=query)).json()
     cursor = first["next_cursor"]
     second = (await api.get("/api/v1/customers", params={**query, "cursor": cursor})).json()

@@ -49,12 +49,18 @@ _INDEXES: tuple[tuple[str, str, tuple[str, ...], str | None], ...] = (
     ("ix_lifecycles_last_heard_at", "lifecycles", ("last_heard_at", "customer_id"), None),
     ("ix_lifecycles_silence_due_at", "lifecycles", ("silence_due_at", "customer_id"), None),
 )
-_TRIGRAMS = (
-    ("ix_customers_name_trigrams", "customers", "folded_name"),
-    ("ix_customers_reference_trigrams", "customers", "lower(reference)"),
-    ("ix_contact_points_address_trigrams", "contact_points", "lower(address)"),
-    ("ix_orders_reference_trigrams", "orders", "lower(reference)"),
-    ("ix_cases_reference_trigrams", "cases", "lower(reference)"),
+# name, table, what is searched, what narrows it
+_TRIGRAMS: tuple[tuple[str, str, str, str | None], ...] = (
+    ("ix_customers_name_trigrams", "customers", "folded_name", None),
+    ("ix_customers_reference_trigrams", "customers", "lower(reference)", None),
+    ("ix_contact_points_phone_trigrams", "contact_points", "lower(address)", "channel = 'sms'"),
+    ("ix_orders_reference_trigrams", "orders", "lower(reference)", None),
+    ("ix_cases_reference_trigrams", "cases", "lower(reference)", None),
+)
+_PREFIXES: tuple[tuple[str, str, str], ...] = (
+    ("ix_customers_reference_prefixes", "customers", "lower(reference)"),
+    ("ix_orders_reference_prefixes", "orders", "lower(reference)"),
+    ("ix_cases_reference_prefixes", "cases", "lower(reference)"),
 )
 
 
@@ -82,15 +88,31 @@ def upgrade() -> None:
             [sa.text(column) if "(" in column else column for column in columns],
             postgresql_where=sa.text(where) if where else None,
         )
-    for index, table, expression in _TRIGRAMS:
+    for index, table, expression, where in _TRIGRAMS:
         op.create_index(
-            index, table, [sa.text(f"{expression} gin_trgm_ops")], postgresql_using="gin"
+            index,
+            table,
+            [sa.text(f"{expression} gin_trgm_ops")],
+            postgresql_using="gin",
+            postgresql_where=sa.text(where) if where else None,
         )
+    for index, table, expression in _PREFIXES:
+        op.create_index(index, table, [sa.text(f"{expression} text_pattern_ops")])
+    op.drop_index("ix_contact_points_address", "contact_points")
+    op.create_index(
+        "ix_contact_points_address", "contact_points", [sa.text("lower(address) text_pattern_ops")]
+    )
 
 
 def downgrade() -> None:
-    for index, table, *_ in (*_INDEXES, *_TRIGRAMS):
+    for index, table, _, _ in _INDEXES:
         op.drop_index(index, table)
+    for index, table, _, _ in _TRIGRAMS:
+        op.drop_index(index, table)
+    for index, table, _ in _PREFIXES:
+        op.drop_index(index, table)
+    op.drop_index("ix_contact_points_address", "contact_points")
+    op.create_index("ix_contact_points_address", "contact_points", [sa.text("lower(address)")])
     op.create_index("ix_lifecycles_stage", "lifecycles", ["stage"])
     op.create_index("ix_processes_kind_state", "processes", ["kind", "state"])
     op.drop_column("simulations", "filled")
