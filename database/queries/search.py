@@ -208,8 +208,10 @@ async def find_referenced(
         .join(Customer, Customer.id == table.customer_id)
         .where(table.id.in_(found))
     )
-    by_id: dict[UUID, tuple[Referenced, str]] = {row[0].id: (row[0], row[1]) for row in named}
-    return [(*by_id[found_id], match) for found_id, match in found.items()]
+    rows_found: list[tuple[Referenced, str]] = [(row[0], row[1]) for row in named]
+    matched = [(row, name, found[row.id]) for row, name in rows_found]
+    order = list(found)
+    return sorted(matched, key=lambda hit: order.index(hit[0].id))
 
 
 async def find_tasks(
