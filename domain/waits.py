@@ -6,6 +6,7 @@ The customer's-eye view (features.md B7). All moments are business time.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import zip_longest
 from typing import NamedTuple
 
 
@@ -47,7 +48,7 @@ class Wait(NamedTuple):
 def waits(moments: Sequence[datetime], owed: Sequence[Owed], now: datetime) -> list[Wait]:
     """One after each of `moments`, which are in order; the last goes on until `now`."""
     found = []
-    for begins, ends in zip(moments, [*moments[1:], None], strict=True):
+    for begins, ends in zip_longest(moments, moments[1:]):
         over = max(now, begins) if ends is None else ends
         owing = tuple(
             Owing(one, _beyond(one, over))

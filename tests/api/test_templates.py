@@ -127,7 +127,7 @@ async def test_of_two_editors_neither_overwrites_the_other(api: httpx2.AsyncClie
     assert won.status_code == 200, won.text
     problem = assert_problem(lost, 412, "precondition_failed")
     assert problem["current"]["sources"]["subject"] == won.json()["sources"]["subject"]
-    assert lost.headers["etag"] == won.headers["etag"]
+    assert lost.headers["etag"] == won.headers["etag"] == f'"v{problem["current"]["revision"]}"'
     assert_problem(await publish(api, draft), 412, "precondition_failed")
     assert_problem(await api.put(path, json=SOUND), 428, "precondition_required")
     second = await api.post(f"{CASE}/versions", json={"locale": "en", **SOUND})
@@ -258,6 +258,8 @@ async def test_a_preview_is_what_the_customer_would_get(
     assert (await api.post(f"{late}/previews", json=wanted)).json() == before
     number = formal.json()["number"]
     draft = (await api.post(f"{late}/previews", json={**wanted, "number": number})).json()
+    looked = {**wanted, "number": number}
+    assert (await api.get(f"{late}/preview", params=looked)).json() == draft
     assert (draft["version"], draft["subject"]) == (str(number), "Good news")
     assert draft["sms"]["text"].startswith("[A-1001] é tarde, Zoë <b>")
     assert (draft["sms"]["encoding"], draft["sms"]["segments"]) == ("ucs-2", 1)
@@ -278,6 +280,8 @@ async def test_a_preview_is_what_the_customer_would_get(
 async def test_a_preview_that_fails_says_why(api: httpx2.AsyncClient, customer: UUID) -> None:
     nobody = {"customer_id": str(uuid4())}
     assert_problem(await api.post(f"{CASE}/previews", json=nobody), 404, "not_found")
+    assert_problem(await api.get(f"{CASE}/preview", params=nobody), 404, "not_found")
+    assert_problem(await api.get(f"{CASE}/preview"), 422, "invalid_request")
     number = (await drafted(api, body_text="{{ nmae }}")).json()["number"]
     wanted = {"customer_id": str(customer), "number": number}
     problem = assert_problem(
