@@ -134,7 +134,7 @@ def _history(message: Json, why: Json, clock: Clock) -> list[tuple[datetime, str
         took = f"{message['provider'] or 'The provider'} took it"
         lines.append((clock.business(_at(message["accepted_at"])), "accepted", took))
     for report in why["reports"]:
-        said = f"{report['source']}: {report['words']} {report['said']}".strip()
+        said = f"{report['source']}: {report['words']} {report['said'] or ''}".strip()
         lines.append((clock.business(_at(report["received_at"])), report["kind"], said))
     for one in why["reactions"]:
         did = f"Followed the link {one['link']}" if one["link"] else "Opened it"

@@ -30,13 +30,18 @@ from domain.staff import Permission
 
 router = APIRouter(route_class=ConsoleRoute)
 
-_AT_ONCE = (PolicyKind.CONTACT, PolicyKind.SENDING)
+_BY_MESSAGES = "at once, by every message that is sent"
+_TAKEN = {  # by whom a new version is read; where nothing stands, by processes that start
+    PolicyKind.CONTACT: _BY_MESSAGES,
+    PolicyKind.SENDING: _BY_MESSAGES,
+    PolicyKind.STORAGE: "by the next sweep at night",
+}
 
 
 @router.get("/policies")
 async def list_policies(desk: AtDesk) -> Response:
     policies = (await desk.get("/policies"))["items"]
-    return desk.page("policies/list.html", policies=policies, at_once=_AT_ONCE)
+    return desk.page("policies/list.html", policies=policies, taken=_TAKEN)
 
 
 @router.get("/policies/{kind}")
@@ -165,7 +170,7 @@ async def _shown(
         faults=faults or {},
         review=review,
         history=_history(kind, policy["versions"]),
-        is_at_once=kind in _AT_ONCE,
+        taken=_TAKEN.get(kind),
     )
 
 
@@ -203,6 +208,11 @@ def _consequence(kind: PolicyKind, reach: Reach) -> str:
         return (
             "It holds at once, for every message that is sent from now on; "
             f"{reach.held:,} that are held now are asked again by it."
+        )
+    if kind is PolicyKind.STORAGE:
+        return (
+            "The next sweep, at night, deletes what is older than this; "
+            "what it has deleted nobody can bring back."
         )
     return (
         f"Processes of the kind {words(kind).lower()} that start from now on take it. "

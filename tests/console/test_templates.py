@@ -67,7 +67,7 @@ async def test_a_wording_is_written_looked_at_published_and_taken_back(
     await expect(other.locator(".notice")).to_contain_text("Saved")
 
     await page.reload()
-    await page.get_by_label("Preview as").fill("T-ZOE")
+    await page.get_by_label("Preview as:").fill("T-ZOE")
     await page.get_by_role("button", name="Find customer").click()
     await expect(page.locator("#subject")).to_have_text(f"News, {NAME}")
     mail = page.frame_locator("iframe.mail")
