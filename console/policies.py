@@ -40,6 +40,7 @@ _TAKEN = {  # by whom a new version is read; where nothing stands, by processes 
 
 @router.get("/policies")
 async def list_policies(desk: AtDesk) -> Response:
+    desk.require(Permission.PUBLISH_POLICIES)
     policies = (await desk.get("/policies"))["items"]
     return desk.page("policies/list.html", policies=policies, taken=_TAKEN)
 

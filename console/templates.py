@@ -12,6 +12,7 @@ from console.mail_frames import mail_frame
 from console.rendering import pairs
 from console.routes import ConsoleRoute
 from domain.messages import MessageClass, Template
+from domain.staff import Permission
 from domain.templates import FILE, Part, Tone
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -37,6 +38,7 @@ class Line(NamedTuple):
 
 @router.get("/templates")
 async def list_templates(desk: AtDesk) -> Response:
+    desk.require(Permission.EDIT_TEMPLATES)
     found = (await desk.get("/templates"))["items"]
     wanted = desk.filters("message_class").get("message_class")
     shown = [one for one in found if wanted in (None, one["message_class"])]

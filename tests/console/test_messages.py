@@ -155,14 +155,14 @@ async def test_the_eye_view_tells_waits_and_who_owed_the_next_move(
 ) -> None:
     customer = await make_customer(name=NAME)
     asked = "Where is it? <script>alert(1)</script> مرحبا"
-    await report("case_opened", customer_id=str(customer), text=asked, occurred_at=AT.isoformat())
+    await report("need_stated", customer_id=str(customer), text=asked, occurred_at=AT.isoformat())
     async with sessions.begin() as session:
         session.add(
             Task(
                 id=uuid4(),
                 customer_id=customer,
-                workflow_id="case/1",
-                kind=TaskKind.FIRST_RESPONSE,
+                workflow_id=f"marketing/{customer}/1",
+                kind=TaskKind.ANSWER_REPLY,
                 role=Role.SUPPORT_AGENT,
                 state=TaskState.DONE,
                 outcome="answered",
@@ -185,15 +185,15 @@ async def test_the_eye_view_tells_waits_and_who_owed_the_next_move(
         page = (await agent.get(f"/console/customers/{customer}/eye")).text
         said = " ".join(page.split())
         assert "1 wait longer than promised" in said
-        assert "we owed a first answer to the case, <strong>12 hours longer than promised" in said
+        assert "we owed an answer, <strong>12 hours longer than promised" in said
         assert "3 days so far" not in said
         assert "2 days so far</strong>: nobody owed anything" in said
         assert "&lt;script&gt;alert(1)&lt;/script&gt; مرحبا" in page
         assert "<script>alert" not in page
         assert "News &lt;b&gt;" in page
         assert "It never arrived" not in page
-        assert said.index("asked for help") < said.index("Case reply")
+        assert said.index("said what is needed") < said.index("Case reply")
         before = {"before": (AT + 10 * HOUR).isoformat()}
         earlier = (await agent.get(f"/console/customers/{customer}/eye", params=before)).text
-        assert "asked for help" in earlier
+        assert "said what is needed" in earlier
         assert "Case reply" not in earlier

@@ -75,7 +75,9 @@ def test_my_changes_are_put_into_what_somebody_else_published() -> None:
     assert both["reopening_window"] == "P9D"
     assert both["give_up_waiting"] == "P3D"
     assert both["resolution"] == {**base["resolution"], "low": "P20D"}
-    told = [(leaf.name, was, will) for leaf, was, will in differences("support", theirs, both)]
+    told = [
+        (leaf.name, was, will) for leaf, was, will in differences(PolicyKind.SUPPORT, theirs, both)
+    ]
     assert told == [
         ("resolution.low", "10 days", "20 days"),
         ("give_up_waiting", "2 days", "3 days"),
