@@ -217,5 +217,5 @@ def _consequence(kind: PolicyKind, reach: Reach) -> str:
         )
     return (
         f"Processes of the kind {words(kind).lower()} that start from now on take it. "
-        f"{reach.running:,} that run now keep the version they began with, to their end."
+        f"What runs now ({reach.running:,}) keeps the version it began with, to its end."
     )

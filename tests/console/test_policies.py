@@ -76,7 +76,7 @@ async def test_a_new_case_follows_a_changed_policy_and_an_old_one_keeps_its_own(
     review = page.locator("#review")
     await expect(review.locator("tbody tr")).to_have_count(1)
     await expect(review.locator("tbody tr")).to_contain_text("8 hours1 hour 30 minutes")
-    await expect(review).to_contain_text("keep the version they began with")
+    await expect(review).to_contain_text("keeps the version it began with")
     await review.get_by_label("Why").fill("Faster <b>answers</b>")
     await review.get_by_role("button", name="Publish policy").click()
     await expect(page.locator(".notice")).to_contain_text("Version 1 of Support is in force")
