@@ -1,5 +1,6 @@
 """A wording before customers get it: seen as one of them would, and sent to staff."""
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -98,13 +99,26 @@ async def preview_template(
     customer = await session.get(Customer, body.customer_id)
     if customer is None:
         raise not_found("customer", body.customer_id)
+    return await preview_for(session, held, template, customer, number=body.number)
+
+
+async def preview_for(
+    session: AsyncSession,
+    held: Resources,
+    template: Template,
+    customer: Customer,
+    *,
+    number: int | None = None,
+    known: Mapping[str, str] | None = None,
+) -> PreviewView:
+    """As that customer would get it; `known`: values a process would give, instead of samples."""
     mail = [
         point.locale
         for point in (await addresses_of(session, [customer.id]))[customer.id]
         if point.channel is Channel.EMAIL
     ]
     locale = customer.chosen_locale or (mail[0] if mail else None) or customer.locale
-    wording = await _wording(session, held, template, body.number, locale, customer.tone)
+    wording = await _wording(session, held, template, number, locale, customer.tone)
     claims = await _claims(session, wording)
     unsaid = sorted({*wording.claims} - {*claims})
     if unsaid:
@@ -117,7 +131,7 @@ async def preview_template(
             template,
             wording.locale,
             wording.sources,
-            reader={"name": customer.name, "reference": customer.reference},
+            reader={"name": customer.name, "reference": customer.reference, **(known or {})},
             locale=locale,
             zone=customer.zone,
             claims=claims,
