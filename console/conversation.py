@@ -73,7 +73,7 @@ def _reply(reply: Json) -> Entry:
     )
 
 
-def _ours(text: Json, by_text: dict[UUID | None, Message], clock: Clock) -> Entry:
+def _ours(text: Json, by_text: dict[UUID, Message], clock: Clock) -> Entry:
     message = by_text.get(UUID(text["id"]))
     at = message.asked_at if message else clock.business(_at(text["recorded_at"]))
     side: Side = "note" if text["internal"] else "us"

@@ -68,14 +68,14 @@ async def _page(desk: Desk, mail_id: UUID, problem: Json | None = None) -> Respo
     mail = await desk.get(f"{_MAILS}/{mail_id}")
     asked = desk.filters("q", "customer_id")
     chosen = desk.text("customer_id") or asked.get("customer_id") or mail["customer_id"]
-    hits = (await desk.get("/search", q=asked["q"]))["items"] if len(asked.get("q", "")) > 1 else []
+    found = await desk.get("/customers", q=asked["q"], limit=10) if asked.get("q") else None
     return desk.page(
         "mails/one.html",
         status=int(problem["status"]) if problem else 200,
         mail=mail,
         problem=problem,
         open=mail["outcome"] in _OPEN,
-        hits=[hit for hit in hits if hit["kind"] == "customer"],
+        hits=found["items"] if found else [],
         asked=asked.get("q", ""),
         customer=chosen and await desk.get(f"/customers/{chosen}"),
         cases=(await desk.get("/cases", customer_id=chosen, limit=20))["items"] if chosen else [],

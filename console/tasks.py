@@ -27,12 +27,13 @@ _OVER = (TaskState.DONE, TaskState.CANCELLED)
 class TaskLine(NamedTuple):
     task: Task
     customer: str
+    about: str  # the reference of its case or order
     time: CustomersTime
 
 
 def line_of(row: Any) -> TaskLine:
     """Of a row of `tasks_with_clocks`."""
-    return TaskLine(row[0], row.name, time_of(row))
+    return TaskLine(row[0], row.name, row.about, time_of(row))
 
 
 def roles_of(role: Role) -> tuple[Role, ...]:
@@ -90,6 +91,7 @@ async def show_task(desk: AtDesk, task_id: UUID) -> Response:
         opening = await opening_of(session, task_id)
         names = await names_of_staff(session)
         time = await _time(session, task_id)
+    case = task["case_id"] and await _known(desk, f"/cases/{task['case_id']}")
     return desk.page(
         "tasks/one.html",
         task=task,
@@ -98,11 +100,11 @@ async def show_task(desk: AtDesk, task_id: UUID) -> Response:
         customer=await desk.get(f"/customers/{task['customer_id']}"),
         process=await _known(desk, f"/processes/{segment(task['workflow_id'])}"),
         order=task["order_id"] and await _known(desk, f"/orders/{task['order_id']}"),
-        case=task["case_id"] and await _known(desk, f"/cases/{task['case_id']}"),
+        case=case,
         mail=await _mail_asked_about(desk, task) if kind is TaskKind.ATTRIBUTE_MAIL else None,
         asks=ASKS[kind],
         then=THEN[kind],
-        said=opening.said if opening else "",
+        wrote=(opening and opening.said) or (case and case["text"]) or "",
         because=words_for(opening.kind, opening.facts) if opening else "",
     )
 

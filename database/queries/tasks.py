@@ -10,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.customers import BUSINESS_NOW, CLOCK_COLUMNS, Customer, Simulation
 from database.events import Event
 from database.feedback import Need
+from database.orders import Order
+from database.support import Case
 from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.tasks import Role, TaskKind, task_id_of
@@ -18,10 +20,13 @@ OVERDUE = Task.ended_at.is_(None) & (Task.due_at < BUSINESS_NOW)
 
 
 def tasks_with_clocks() -> sa.Select[*tuple[Any, ...]]:
-    """Task, its customer's name, and the columns of the clock."""
+    """Task, its customer's name, what it is about, and the columns of the clock."""
+    about = sa.func.coalesce(Case.reference, Order.reference, "").label("about")
     return (
-        sa.select(Task, Customer.name, *CLOCK_COLUMNS)
+        sa.select(Task, Customer.name, about, *CLOCK_COLUMNS)
         .join(Customer, Customer.id == Task.customer_id)
+        .outerjoin(Case, Case.id == Task.case_id)
+        .outerjoin(Order, Order.id == Task.order_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
     )
 
