@@ -126,15 +126,21 @@ async def preview_for(
             Code.CONFLICT,
             f"approve these marketing claims in {wording.locale} first: {', '.join(unsaid)}",
         )
+    reader = {"name": customer.name, "reference": customer.reference, **(known or {})}
+    zone = customer.zone
     try:
-        shown = await held.workshop.preview(
-            template,
-            wording.locale,
-            wording.sources,
-            reader={"name": customer.name, "reference": customer.reference, **(known or {})},
-            locale=locale,
-            zone=customer.zone,
-            claims=claims,
+        shown = (
+            held.workshop.preview_file(template, reader=reader, locale=locale, zone=zone)
+            if wording.version == FILE
+            else await held.workshop.preview(
+                template,
+                wording.locale,
+                wording.sources,
+                reader=reader,
+                locale=locale,
+                zone=zone,
+                claims=claims,
+            )
         )
     except NotRendered as problem:
         raise invalid_field("/number", f"cannot be rendered: {problem}") from None
