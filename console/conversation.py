@@ -59,7 +59,7 @@ def conversation_of(
         for line in lines
         if line.kind in _TOLD
     ]
-    return sorted(entries, key=lambda entry: entry.at, reverse=True)
+    return sorted(entries, key=lambda entry: entry.at)[::-1]  # an answer above what it answers
 
 
 def _reply(reply: Json) -> Entry:

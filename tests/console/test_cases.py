@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from functools import partial
 from uuid import UUID, uuid4
 
 import httpx2
@@ -222,7 +223,7 @@ async def test_several_cases_are_assigned_at_once(
         )
         for case in (first, second):
             await eventually(
-                lambda case=case: agent.get(f"/api/v1/cases/{case['id']}"),
+                partial(agent.get, f"/api/v1/cases/{case['id']}"),
                 lambda shown: shown["owner"] == "test-support-agent",
             )
         mine = (await agent.get("/console/cases?show=mine")).text
