@@ -89,6 +89,10 @@ class Workshop(Protocol):
         claims: Mapping[str, str],
     ) -> Preview: ...
 
+    def preview_file(
+        self, template: Template, *, reader: Mapping[str, str], locale: str, zone: str
+    ) -> Preview: ...
+
     async def close(self) -> None: ...
 
 

@@ -17,10 +17,14 @@ from api.event_bodies import CaseOpenedEvent
 from api.fields import Body, EventId, Instant, Prose, Reference, StaffId, Word
 from api.intake import Accepted, accept, business_now, event_id_for
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute, needs
+from api.routing import ApiRoute, needs, note_change
+from api.template_trials import PreviewView, preview_for
+from database.customers import Customer
 from database.events import Event
+from database.queries.customers import addresses_of
 from database.queries.replies import replies_to
 from database.support import Case, StaffText
+from domain.messages import Channel, Template
 from domain.policies import Priority
 from domain.processes import Command, derived_id, support_workflow_id
 from domain.staff import Permission
@@ -33,6 +37,7 @@ from domain.support import (
     Resolve,
     Respond,
     WaitForCustomer,
+    outcome_template,
 )
 from domain.tasks import Role
 from workflows.support import SupportCase
@@ -142,6 +147,30 @@ class Question(_ByStaff):
 class Resolution(_ByStaff):
     text: Prose | None = Field(None, description="what the customer is told of the outcome")
     cause: CaseCause = CaseCause.UNKNOWN
+
+
+class WantedWords(Body):
+    """What is about to be said, and by which action."""
+
+    action: Literal["respond", "wait_for_customer", "resolve"] = "respond"
+    text: Prose | None = Field(None, examples=["We send you a new handle today."])
+
+    @model_validator(mode="after")
+    def _answers_say_something(self) -> Self:
+        if self.action == "respond" and self.text is None:
+            raise ValueError("an answer needs a text")
+        return self
+
+
+class CaseWords(PreviewView):
+    """What the customer would get."""
+
+    template: Template
+    to: str | None = Field(description="the address it would go to; null: there is none")
+
+
+class Note(_ByStaff):
+    text: Prose = Field(examples=["Called the carrier: the parcel is found."])
 
 
 class Reason(_ByStaff):
@@ -277,6 +306,42 @@ async def resolve_case(
     text_id = await _keep_text(request, held, await _case(session, case_id), body.by, body.text)
     command = Resolve(by=body.by, text_id=text_id, cause=body.cause)
     return await _tell_case(request, session, held, case_id, SupportCase.resolve, command, text_id)
+
+
+@router.post("/{case_id}/previews")
+@needs(Permission.WORK_CASES)
+async def preview_case_words(
+    case_id: UUID, body: WantedWords, request: Request, session: Session, held: Held
+) -> CaseWords:
+    """What the customer would get for a text, in the wording in force; nothing is sent or kept."""
+    note_change(request, before=None, after={"action": body.action})
+    case = await _case(session, case_id)
+    customer = await session.get_one(Customer, case.customer_id)
+    template = {
+        "respond": Template.CASE_REPLY,
+        "wait_for_customer": Template.CASE_WAITING,
+        "resolve": outcome_template(case.kind),
+    }[body.action]
+    known = {"case": case.reference, "text": body.text or ""}
+    shown = await preview_for(session, held, template, customer, known=known)
+    points = (await addresses_of(session, [customer.id]))[customer.id]
+    to = next((point.address for point in points if point.channel is Channel.EMAIL), None)
+    return CaseWords(**shown.model_dump(), template=template, to=to)
+
+
+@router.post("/{case_id}/notes", status_code=201)
+@needs(Permission.WORK_CASES)
+async def note_case(case_id: UUID, body: Note, request: Request, session: Session) -> StaffTextView:
+    """Write something for colleagues. The customer never gets it, and no clock hears of it."""
+    note_change(request, before=None, after={"note": "written"})
+    case = await _case(session, case_id)
+    note = StaffText(
+        customer_id=case.customer_id, case_id=case_id, by=body.by, text=body.text, internal=True
+    )
+    session.add(note)
+    await session.flush()
+    await session.refresh(note)
+    return StaffTextView.model_validate(note)
 
 
 @router.post("/{case_id}/reopen")

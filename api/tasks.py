@@ -15,7 +15,7 @@ from api.errors import Code, FieldError, Problem, not_found
 from api.fields import Body, Instant, StaffId, Word
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs, note_change
-from database.customers import Customer, Simulation
+from database.customers import BUSINESS_NOW, Customer, Simulation
 from database.tasks import Task
 from domain.processes import TaskCompleted
 from domain.staff import Permission
@@ -51,30 +51,18 @@ class Claim(Body):
     owner: StaffId
 
 
+class Release(Body):
+    owner: StaffId = Field(description="who has it: what somebody else took meanwhile stays theirs")
+
+
 class Completion(Body):
     outcome: Word = Field(examples=["answered"])
     by: StaffId = "api"
     reason: Word | None = Field(None, description="a code, no personal data")
 
 
-# What time it is for the customer of a task: the real clock, or the simulation's.
-_NOW = sa.func.coalesce(
-    Simulation.business_origin
-    + sa.func.make_interval(
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        sa.extract("epoch", sa.func.now() - Simulation.machine_origin) * Simulation.speed,
-    ),
-    sa.func.now(),
-)
-
-
 def _tasks() -> sa.Select[Task, bool]:
-    overdue = (Task.ended_at.is_(None) & (Task.due_at < _NOW)).label("overdue")
+    overdue = (Task.ended_at.is_(None) & (Task.due_at < BUSINESS_NOW)).label("overdue")
     return (
         sa.select(Task, overdue)
         .join(Customer, Customer.id == Task.customer_id)
@@ -112,7 +100,7 @@ async def list_tasks(
     if due_before is not None:
         statement = statement.where(Task.due_at < due_before)
     if overdue is not None:
-        is_overdue = Task.ended_at.is_(None) & (Task.due_at < _NOW)
+        is_overdue = Task.ended_at.is_(None) & (Task.due_at < BUSINESS_NOW)
         statement = statement.where(is_overdue if overdue else ~is_overdue)
     return await read_page(
         session,
@@ -153,12 +141,34 @@ async def claim_task(task_id: UUID, body: Claim, request: Request, session: Sess
     )
     view = await show_task(task_id, session)
     if claimed is None:
-        whose = f" by {view.owner}" if view.owner else ""
-        raise Problem(
-            Code.NOT_ALLOWED_NOW,
-            f"the task is {view.state}{whose}",
-            allowed_actions=view.allowed_actions,
-        )
+        raise _not_yours(view)
+    return view
+
+
+@router.post("/{task_id}/release")
+@needs(Permission.WORK_TASKS)
+async def release_task(
+    task_id: UUID, body: Release, request: Request, session: Session
+) -> TaskView:
+    """Give back a claimed task: the inverse of its claim. An open one stays as it is.
+
+    409 when somebody else has it, or when it has ended.
+    """
+    before = await show_task(task_id, session)
+    note_change(
+        request,
+        before={"state": before.state, "owner": before.owner},
+        after={"state": TaskState.OPEN, "owner": None},
+    )
+    released = await session.scalar(
+        sa.update(Task)
+        .where(Task.id == task_id, Task.state == TaskState.CLAIMED, Task.owner == body.owner)
+        .values(state=TaskState.OPEN, owner=None, version=Task.version + 1)
+        .returning(Task.id)
+    )
+    view = await show_task(task_id, session)
+    if released is None and view.state is not TaskState.OPEN:
+        raise _not_yours(view)
     return view
 
 
@@ -187,6 +197,12 @@ async def complete_task(
     )
 
 
+def _not_yours(view: TaskView) -> Problem:
+    whose = f" by {view.owner}" if view.owner else ""
+    detail = f"the task is {view.state}{whose}"
+    return Problem(Code.NOT_ALLOWED_NOW, detail, allowed_actions=view.allowed_actions)
+
+
 async def _task(session: AsyncSession, task_id: UUID) -> Task:
     task = await session.get(Task, task_id)
     if task is None:
@@ -195,7 +211,7 @@ async def _task(session: AsyncSession, task_id: UUID) -> Task:
 
 
 def _view(task: Task, overdue: bool) -> TaskView:
-    actions = {TaskState.OPEN: ["claim", "complete"], TaskState.CLAIMED: ["complete"]}
+    actions = {TaskState.OPEN: ["claim", "complete"], TaskState.CLAIMED: ["release", "complete"]}
     return TaskView(
         id=task.id,
         customer_id=task.customer_id,

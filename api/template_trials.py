@@ -1,5 +1,6 @@
 """A wording before customers get it: seen as one of them would, and sent to staff."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
@@ -124,6 +125,19 @@ async def _preview(
     customer = await session.get(Customer, customer_id)
     if customer is None:
         raise not_found("customer", customer_id)
+    return await preview_for(session, held, template, customer, number=number)
+
+
+async def preview_for(
+    session: AsyncSession,
+    held: Resources,
+    template: Template,
+    customer: Customer,
+    *,
+    number: int | None = None,
+    known: Mapping[str, str] | None = None,
+) -> PreviewView:
+    """As that customer would get it; `known`: values a process would give, instead of samples."""
     mail = [
         point.locale
         for point in (await addresses_of(session, [customer.id]))[customer.id]
@@ -138,15 +152,21 @@ async def _preview(
             Code.CONFLICT,
             f"approve these marketing claims in {wording.locale} first: {', '.join(unsaid)}",
         )
+    reader = {"name": customer.name, "reference": customer.reference, **(known or {})}
+    zone = customer.zone
     try:
-        shown = await held.workshop.preview(
-            template,
-            wording.locale,
-            wording.sources,
-            reader={"name": customer.name, "reference": customer.reference},
-            locale=locale,
-            zone=customer.zone,
-            claims=claims,
+        shown = (
+            held.workshop.preview_file(template, reader=reader, locale=locale, zone=zone)
+            if wording.version == FILE
+            else await held.workshop.preview(
+                template,
+                wording.locale,
+                wording.sources,
+                reader=reader,
+                locale=locale,
+                zone=zone,
+                claims=claims,
+            )
         )
     except NotRendered as problem:
         raise invalid_field("/number", f"cannot be rendered: {problem}") from None

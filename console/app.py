@@ -6,14 +6,18 @@ from fastapi.responses import FileResponse, Response
 from api.errors import Code, Problem
 from console import (
     account,
+    cases,
     eye,
+    feedback,
     home,
     live,
+    mails,
     messages,
     policies,
     search,
     sign_in,
     staff,
+    tasks,
     templates,
 )
 from console.desk import PREFIX
@@ -31,6 +35,10 @@ SCREENS: tuple[APIRouter, ...] = (
     templates.router,
     policies.router,
     eye.router,
+    tasks.router,
+    cases.router,
+    mails.router,
+    feedback.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

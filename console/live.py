@@ -8,14 +8,18 @@ from uuid import UUID
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from api.deps import signed_in_by
 from console.desk import AtDesk
 from console.routes import ConsoleRoute
 from database.base import Sessions
+from database.messages import Message
 from database.processes import ProcessRow
+from database.support import StaffText
 from database.tasks import Task
 from database.timeline import TimelineLine
+from domain.processes import support_workflow_id
 
 router = APIRouter(route_class=ConsoleRoute)
 
@@ -30,7 +34,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
     "feedback": ("feedback", "surveys"),
     "home": ("tasks", "cases", "processes"),
 }
-_CUSTOMER = "customer:"
+_CUSTOMER, _CASE = "customer:", "case:"
 _EVERY = 1.0  # seconds between looks
 _OPEN_FOR = 600  # looks; then the browser comes again, and the session is asked for anew
 _PING_EVERY = 15
@@ -69,6 +73,8 @@ async def _state_of(sessions: Sessions, topics: Sequence[str]) -> tuple[object, 
         for topic in topics:
             if topic.startswith(_CUSTOMER) and (customer_id := _uuid(topic)) is not None:
                 found.append(tuple((await session.execute(_of_customer(customer_id))).one()))
+            if topic.startswith(_CASE) and (case_id := _uuid(topic)) is not None:
+                found.append(tuple((await session.execute(_of_case(case_id))).one()))
     return tuple(found)
 
 
@@ -87,8 +93,18 @@ def _of_customer(customer_id: UUID) -> sa.Select[*tuple[object, ...]]:
     return sa.select(line.scalar_subquery(), process.scalar_subquery(), tasks.scalar_subquery())
 
 
+def _of_case(case_id: UUID) -> sa.Select[*tuple[object, ...]]:
+    """Its steps, what was written to the customer and how far that came, and colleagues' notes."""
+    workflow_id = support_workflow_id(case_id)
+    line = sa.select(sa.func.max(TimelineLine.id)).where(TimelineLine.workflow_id == workflow_id)
+    states = aggregate_order_by(sa.cast(Message.state, sa.Text), Message.id)
+    messages = sa.select(sa.func.array_agg(states)).where(Message.workflow_id == workflow_id)
+    texts = sa.select(sa.func.count()).where(StaffText.case_id == case_id)
+    return sa.select(line.scalar_subquery(), messages.scalar_subquery(), texts.scalar_subquery())
+
+
 def _uuid(topic: str) -> UUID | None:
     try:
-        return UUID(topic.removeprefix(_CUSTOMER))
+        return UUID(topic.partition(":")[2])
     except ValueError:
         return None

@@ -54,6 +54,17 @@ def clock_in(row: Any) -> Clock:
     )
 
 
+# What time it is for a customer, joined with his simulation if he has one: `Clock.business`.
+BUSINESS_NOW = sa.func.coalesce(
+    Simulation.business_origin
+    + sa.func.make_interval(
+        *(0, 0, 0, 0, 0, 0),
+        sa.extract("epoch", sa.func.now() - Simulation.machine_origin) * Simulation.speed,
+    ),
+    sa.func.now(),
+)
+
+
 class Customer(Base):
     __tablename__ = "customers"
 

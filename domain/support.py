@@ -87,6 +87,11 @@ class CaseTerms(Terms[SupportPolicy]):
     pass
 
 
+def outcome_template(kind: CaseKind) -> Template:
+    """What tells the customer that the case is resolved."""
+    return Template.RECOVERY_OUTCOME if kind is CaseKind.RECOVERY else Template.CASE_RESOLVED
+
+
 FIRST_TASK = "first_response"  # its key within the case
 
 

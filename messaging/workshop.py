@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from domain.messages import Channel, Template
 from domain.templates import Preview, TemplateSources, Verdict
-from messaging.render import FILES, TEMPLATES, Rendered, sample_context
+from messaging.render import FILES, TEMPLATES, Rendered, Renderer, sample_context
 from messaging.render_process import RenderProcess
 from messaging.staff_wording import CheckJob, RenderJob
 
@@ -71,6 +72,24 @@ class Workshop:
         mail = await rendered(Channel.EMAIL)
         sms = None if sources.sms is None else (await rendered(Channel.SMS)).text.strip()
         return Preview(mail.subject, mail.text, mail.html or "", sms)
+
+    def preview_file(
+        self, template: Template, *, reader: Mapping[str, str], locale: str, zone: str
+    ) -> Preview:
+        """The same of the files, which are ours: as messages are rendered. Raises NotRendered."""
+        context = {**self.samples(template), **reader}
+
+        def rendered(channel: Channel) -> Rendered:
+            return self._renderer.render(template, channel, locale, context, zone=zone)
+
+        mail = rendered(Channel.EMAIL)
+        has_sms = self._renderer.has_wording(template, Channel.SMS, locale)
+        sms = rendered(Channel.SMS).text.strip() if has_sms else None
+        return Preview(mail.subject, mail.text, mail.html or "", sms)
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self.company)
 
     def samples(self, template: Template) -> dict[str, str]:
         return sample_context(template)

@@ -17,7 +17,6 @@ from domain.support import (
     CaseAssignedStep,
     CaseEscalatedStep,
     CaseInput,
-    CaseKind,
     CaseOpenedStep,
     CaseResolvedStep,
     CaseState,
@@ -29,6 +28,7 @@ from domain.support import (
     WaitForCustomer,
     acknowledge_by,
     first_task,
+    outcome_template,
 )
 from domain.tasks import Role, TaskKind, task_id_of
 from workflows.process import Process
@@ -368,7 +368,6 @@ class SupportCase(Process):
         self._first_response_due = self._acknowledge_by = None
         withdrawn = tuple(self._tasks.values())
         self._tasks.clear()
-        recovery = self._case.kind is CaseKind.RECOVERY
         fields = self._case_step(
             self._key("resolved"), f"resolved: {outcome}", "a reply that would reopen it"
         )
@@ -378,7 +377,7 @@ class SupportCase(Process):
             CaseResolvedStep(
                 **fields,
                 by=command.by,
-                template=Template.RECOVERY_OUTCOME if recovery else Template.CASE_RESOLVED,
+                template=outcome_template(self._case.kind),
                 text_id=command.text_id,
                 cause=command.cause,
                 case_outcome=outcome,

@@ -93,7 +93,7 @@ const topics = [...new Set([...document.querySelectorAll("[data-live]")].map((re
 if (topics.length) {
   const source = new EventSource(`/console/live?topics=${encodeURIComponent(topics.join(","))}`);
   let due = null;
-  source.addEventListener("changed", () => {
+  const look = () => {
     if (due) return;
     due = setTimeout(async () => {
       due = null;
@@ -101,7 +101,9 @@ if (topics.length) {
       const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
       if (answer.ok && !answer.redirected) exchange(new DOMParser().parseFromString(await answer.text(), "text/html"));
     }, 400);
-  });
+  };
+  source.addEventListener("open", look);  // what changed after the page was made, or while we were cut off
+  source.addEventListener("changed", look);
   addEventListener("pagehide", () => source.close());
 }
 

@@ -9,8 +9,9 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from database.base import Sessions
+from database.messages import Message
 from database.support import StaffText
-from tests.api.conftest import Json, assert_problem, count, eventually
+from tests.api.conftest import Json, MakeCustomer, assert_problem, count, eventually
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -105,6 +106,7 @@ async def test_a_task_is_claimed_and_completed(api: httpx2.AsyncClient, customer
     other = await api.post(f"{path}/claim", json={"owner": "agent-2"})
     problem = assert_problem(other, 409, "not_allowed_now")
     assert "agent-1" in problem["detail"]
+    assert problem["allowed_actions"] == ["release", "complete"]
     wrong = await api.post(f"{path}/complete", json={"outcome": "won"})
     problem = assert_problem(wrong, 422, "invalid_request")
     assert "answered" in problem["errors"][0]["detail"]
@@ -117,6 +119,75 @@ async def test_a_task_is_claimed_and_completed(api: httpx2.AsyncClient, customer
     for query in ({"role": "support_agent"}, {"overdue": "false"}, {"owner": "agent-1"}):
         answer = await api.get("/api/v1/tasks", params={**query, "limit": 200})
         assert task["id"] in [one["id"] for one in answer.json()["items"]]
+
+
+async def test_a_claim_is_undone_by_whoever_has_the_task(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    await _open_case(api, customer)
+    open_ones = {"customer_id": str(customer), "state": "open"}
+    tasks = await eventually(
+        lambda: api.get("/api/v1/tasks", params=open_ones), lambda page: len(page["items"]) > 0
+    )
+    path = f"/api/v1/tasks/{tasks['items'][0]['id']}"
+    mine = {"owner": "agent-1"}
+    assert (await api.post(f"{path}/release", json=mine)).json()["state"] == "open"
+    await api.post(f"{path}/claim", json=mine)
+    theirs = await api.post(f"{path}/release", json={"owner": "agent-2"})
+    assert "agent-1" in assert_problem(theirs, 409, "not_allowed_now")["detail"]
+    for _ in range(2):
+        released = (await api.post(f"{path}/release", json=mine)).json()
+        assert (released["state"], released["owner"]) == ("open", None)
+    await api.post(f"{path}/claim", json={"owner": "agent-2"})
+    await api.post(f"{path}/complete", json={"outcome": "answered", "by": "agent-2"})
+    await eventually(lambda: api.get(path), lambda task: task["state"] == "done")
+    assert_problem(await api.post(f"{path}/release", json=mine), 409, "not_allowed_now")
+    assert_problem(await api.post(f"/api/v1/tasks/{uuid4()}/release", json=mine), 404, "not_found")
+    for wrong in ({}, {"owner": ""}, {"owner": "Ada Lovelace"}):
+        assert_problem(await api.post(f"{path}/release", json=wrong), 422, "invalid_request")
+
+
+async def test_words_are_seen_as_the_customer_would_before_they_are_said(
+    api: httpx2.AsyncClient, make_customer: MakeCustomer, sessions: Sessions
+) -> None:
+    customer = await make_customer(name="Zoë <b>Ada</b>", email="words@example.com")
+    case_id = await _open_case(api, customer)
+    path = f"/api/v1/cases/{case_id}/previews"
+    said = "Eat <script>alert(1)</script> & mail.\nأمل"
+    shown = (await api.post(path, json={"text": said})).json()
+    assert shown["template"] == "case_reply"
+    assert shown["to"] == "words@example.com"
+    assert said in shown["text"]
+    assert "<script>" not in shown["html"]
+    assert "CASE-" in shown["subject"]
+    words = {"wait_for_customer": "case_waiting", "resolve": "case_resolved"}
+    for action, template in words.items():
+        shown = (await api.post(path, json={"action": action})).json()
+        assert shown["template"] == template
+    for wrong in ({}, {"action": "respond"}, {"action": "close"}, {"text": ""}):
+        assert_problem(await api.post(path, json=wrong), 422, "invalid_request")
+    unknown = await api.post(f"/api/v1/cases/{uuid4()}/previews", json={"text": "Hello?"})
+    assert_problem(unknown, 404, "unknown_case")
+    assert await count(sessions, StaffText, case_id=UUID(case_id)) == 0
+
+
+async def test_a_note_is_for_colleagues_only(
+    api: httpx2.AsyncClient, customer: UUID, sessions: Sessions
+) -> None:
+    case_id = await _open_case(api, customer)
+    path = f"/api/v1/cases/{case_id}"
+    before = await count(sessions, Message, customer_id=customer)
+    key = {"Idempotency-Key": uuid4().hex}
+    note = {"text": "Called the carrier.", "by": "agent-7"}
+    for _ in range(2):
+        kept = await api.post(f"{path}/notes", json=note, headers=key)
+        assert kept.status_code == 201, kept.text
+    [text] = (await api.get(path)).json()["staff_texts"]
+    assert (text["text"], text["by"], text["internal"]) == ("Called the carrier.", "agent-7", True)
+    assert await count(sessions, Message, customer_id=customer) == before
+    assert_problem(await api.post(f"{path}/notes", json={}), 422, "invalid_request")
+    nowhere = await api.post(f"/api/v1/cases/{uuid4()}/notes", json=note)
+    assert_problem(nowhere, 404, "unknown_case")
 
 
 async def test_a_command_the_server_lets_go_of_is_given_again(

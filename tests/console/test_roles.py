@@ -1,0 +1,111 @@
+"""What each role is shown and may do: in the navigation, on its home, and by every API route."""
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+
+from api.deps import SAFE_METHODS
+from api.routing import ApiRoute, needed_permission
+from console.navigation import GROUPS
+from database.base import Sessions
+from domain.staff import PERMISSIONS, Permission
+from domain.tasks import Role
+from tests.console.conftest import calling_as
+
+# What declares no permission is for other systems only.
+FOR_PROGRAMS = {
+    *("report_event", "upsert_customers", "start_simulation"),
+    *("take_received_mail", "take_received_text"),
+}
+HOMES = {
+    Role.SALES_REP: ("Replies waiting", "First contacts under way", "Promises we owe"),
+    Role.SUPPORT_AGENT: ("My cases", "Customers who just answered", "Nobody&#39;s yet"),
+    Role.ACCOUNT_MANAGER: ("Disappointed customers", "try to keep", "falling silent"),
+    Role.OPS: ("should have gone on", "Messages that failed", "Schedules that are paused"),
+    Role.MANAGER: ("Delivered by the promised day", "Overdue tasks", "missed in the last 7 days"),
+    Role.ADMIN: ("should have gone on", "Accounts to look at"),
+}
+
+
+class Unsafe(NamedTuple):
+    method: str
+    path: str
+    endpoint: Callable[..., object]
+
+
+def _unsafe_routes(app: FastAPI) -> list[Unsafe]:
+    return [
+        Unsafe(method, str(context.path), context.original_route.endpoint)
+        for context in iter_route_contexts(app.routes)
+        if isinstance(context.original_route, ApiRoute)
+        for method in sorted(set(context.methods or ()) - SAFE_METHODS)
+    ]
+
+
+def _impossible(path: str) -> str:
+    """The address with ids that no route takes: whoever may call it gets 404 or 422, no effect."""
+    return re.sub(r"\{[^}]+\}", "!", path)
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_the_api_refuses_what_the_role_may_not(
+    app: FastAPI, sessions: Sessions, role: Role
+) -> None:
+    async with calling_as(app, sessions, role) as client:
+        for method, path, endpoint in _unsafe_routes(app):
+            answer = await client.request(
+                method,
+                _impossible(path),
+                content=b"[]",
+                headers={"content-type": "application/json"},
+            )
+            permission = needed_permission(endpoint) or Permission.INTEGRATE
+            told = answer.json() if answer.is_error else {}
+            refused = (answer.status_code, told.get("code")) == (403, "forbidden")
+            assert refused is (permission not in PERMISSIONS[role]), (role, method, path)
+            assert answer.is_error, (method, path)
+
+
+def test_what_is_open_to_staff_says_to_whom(app: FastAPI) -> None:
+    undeclared = {
+        endpoint.__name__
+        for _, _, endpoint in _unsafe_routes(app)
+        if needed_permission(endpoint) is None
+    }
+    assert undeclared == FOR_PROGRAMS
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_each_role_sees_its_home_and_its_screens_only(
+    app: FastAPI, sessions: Sessions, role: Role
+) -> None:
+    async with calling_as(app, sessions, role) as client:
+        home = await client.get("/console")
+        assert home.status_code == 200
+        for words in HOMES[role]:
+            assert words in home.text
+        for _, entries in GROUPS:
+            for entry in entries:
+                may = entry.permission in PERMISSIONS[role]
+                assert (f'href="{entry.path}" data-key' in home.text) is may
+        staff = await client.get("/console/staff")
+        assert staff.status_code == (200 if role is Role.ADMIN else 403)
+        for path in ("/console/tasks", "/console/cases", "/console/feedback"):
+            assert (await client.get(path)).status_code == 200
+        bulk = "Assign cases" in (await client.get("/console/cases?show=all")).text
+        assert not bulk or Permission.WORK_CASES in PERMISSIONS[role]
+
+
+async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app), base_url="http://crm"
+    ) as stranger:
+        for path in ("/console", "/console/cases", "/console/tasks", "/console/received-mails"):
+            answer = await stranger.get(path)
+            assert answer.status_code == 303
+            assert answer.headers["location"].startswith("/console/sign-in")
