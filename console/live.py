@@ -13,6 +13,7 @@ from api.deps import signed_in_by
 from console.desk import AtDesk
 from console.routes import ConsoleRoute
 from database.base import Sessions
+from database.messages import Message
 from database.processes import ProcessRow
 from database.tasks import Task
 from database.timeline import TimelineLine
@@ -84,7 +85,9 @@ def _of_customer(customer_id: UUID) -> sa.Select[*tuple[object, ...]]:
         ProcessRow.customer_id == customer_id
     )
     tasks = sa.select(sa.func.sum(Task.version)).where(Task.customer_id == customer_id)
-    return sa.select(line.scalar_subquery(), process.scalar_subquery(), tasks.scalar_subquery())
+    told = sa.select(sa.func.max(Message.accepted_at)).where(Message.customer_id == customer_id)
+    looks = (line, process, tasks, told)
+    return sa.select(*(look.scalar_subquery() for look in looks))
 
 
 def _uuid(topic: str) -> UUID | None:
