@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-WIDTH = 720
+WIDTH = 480  # about what a picture has on a page: words in it are then as large as beside it
 _ROW, _BAR = 28, 18  # of horizontal bars
-_LABELS = 132  # room for the words before a bar
-_VALUES = 96  # room for the number behind it
+_LABELS = 96  # room for the words before a bar
+_VALUES = 112  # room for the number behind it
 _HIGH, _FOOT, _HEAD = 180, 24, 8  # of upright charts
 _LEFT = 36
+_LABELLED = 2  # every second column says what it is: there is no room for more
 
 
 class Bar(NamedTuple):
@@ -115,7 +116,8 @@ def columns(
     drawn, labels = [], []
     for number, (label, parts) in enumerate(stacks):
         x, foot = _LEFT + number * step + step * 0.15, float(_HEAD + _HIGH)
-        labels.append((round(x + step * 0.35, 1), label))
+        if number % _LABELLED == 0:
+            labels.append((round(x + step * 0.35, 1), label))
         for tone, count, said in parts:
             high = count * scale
             foot -= high

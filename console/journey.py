@@ -49,7 +49,7 @@ async def show_journey(desk: AtDesk, customer_id: Annotated[UUID, Path()]) -> Re
         for line in lines
     )
     kept = (
-        promise_moment(one.settled_at, one.state, f"{one.kind}: {one.text}")
+        promise_moment(one.settled_at, one.state, f"Promised: {one.text}")
         for one in promises
         if one.settled_at is not None
     )

@@ -21,8 +21,8 @@ class World(NamedTuple):
 
     simulation_id: UUID | None
     name: str
-    until: datetime  # business time: now
-    machine_now: datetime
+    until: datetime  # business time
+    machine_until: datetime  # the same moment
     speed: float
 
     @property
@@ -33,7 +33,7 @@ class World(NamedTuple):
 
     @property
     def machine_since(self) -> datetime:
-        return self.machine_now - (self.until - self.since) / self.speed
+        return self.machine_until - (self.until - self.since) / self.speed
 
 
 class Stay(NamedTuple):
@@ -87,10 +87,20 @@ class Figures(NamedTuple):
     surveys_answered: int
 
 
+_GOES_ON_FOR = timedelta(weeks=5)  # what began with the last order
+_NEWEST = sa.text("""
+    SELECT o.placed_at FROM orders o JOIN customers c ON c.id = o.customer_id
+    WHERE c.simulation_id = CAST(:simulation AS uuid) ORDER BY o.placed_at DESC LIMIT 1
+""")
+
+
 async def world_of(
     session: AsyncSession, simulation_id: UUID | None, machine_now: datetime
 ) -> World | None:
-    """None when there is no such simulation."""
+    """None when there is no such simulation.
+
+    The clock of a simulation runs on when its play is over: its weeks end with its last orders.
+    """
     if simulation_id is None:
         return World(None, "real customers", REAL_TIME.business(machine_now), machine_now, 1.0)
     found = await session.execute(
@@ -99,8 +109,12 @@ async def world_of(
     row = found.one_or_none()
     if row is None:
         return None
-    until = clock_in(row).business(machine_now)
-    return World(simulation_id, row.name, until, machine_now, row.speed)
+    clock = clock_in(row)
+    newest = await session.scalar(_NEWEST, {"simulation": simulation_id})
+    until = clock.business(machine_now)
+    if newest is not None:
+        until = min(until, newest + _GOES_ON_FOR)
+    return World(simulation_id, row.name, until, clock.machine(until), row.speed)
 
 
 async def known_worlds(session: AsyncSession) -> tuple[bool, Sequence[Any]]:
