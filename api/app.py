@@ -42,6 +42,7 @@ from api import (
     resend_events,
     saved_views,
     schedules,
+    search,
     simulations,
     staff,
     support,
@@ -74,6 +75,7 @@ _CONNECTION = {
 # Everything here needs the API key; the routers in PUBLIC and SIGNED are the only ones that don't.
 PRIVATE: tuple[APIRouter, ...] = (
     events.router,
+    search.router,
     customers.router,
     contacts.router,
     suppressions.router,

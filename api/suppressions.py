@@ -16,7 +16,7 @@ from api.errors import invalid_field, not_found
 from api.fields import Body, StaffId, Word, example
 from api.intake import now_on
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.routing import ApiRoute, needs
 from database.base import insert_once
 from database.customers import Consent, ContactPoint, Suppression
 from database.queries.consents import newest_statement
@@ -24,6 +24,7 @@ from database.timeline import TimelineLine
 from domain.contacts import ConsentState, was_asked_for
 from domain.messages import Channel, Purpose
 from domain.processes import Phase, lifecycle_workflow_id
+from domain.staff import Permission
 
 router = APIRouter(prefix="/suppressions", tags=["contacts"], route_class=ApiRoute)
 
@@ -83,6 +84,7 @@ async def show_suppression(suppression_id: UUID, session: Session) -> Suppressio
 
 
 @router.post("/{suppression_id}/lift")
+@needs(Permission.EDIT_CUSTOMERS)
 async def lift_suppression(
     suppression_id: UUID, body: Lifting, session: Session
 ) -> SuppressionView:

@@ -261,6 +261,28 @@ async def current_consents(session: AsyncSession, customer_id: UUID) -> Sequence
     return found.all()
 
 
+def holds_consent(channel: Channel, purpose: Purpose) -> sa.ColumnElement[bool]:
+    """Of a customer: his newest statement about it says yes."""
+    granted = sa.select(Consent.customer_id).where(
+        Consent.channel == channel,
+        Consent.purpose == purpose,
+        Consent.state == ConsentState.GRANTED,
+    )
+    newest = (
+        sa.select(Consent.state)
+        .where(
+            Consent.customer_id == Customer.id,
+            Consent.channel == channel,
+            Consent.purpose == purpose,
+        )
+        .order_by(Consent.occurred_at.desc(), Consent.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    # The first alone leads to few where few ever agreed.
+    return Customer.id.in_(granted) & (newest == ConsentState.GRANTED)
+
+
 async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:
     """The clock a customer lives by; None when there is no such customer."""
     row = (
