@@ -116,7 +116,7 @@ async def test_an_order_is_placed_by_hand_and_nothing_typed_is_lost(
     await expect(page.get_by_role("heading", name=f"Order {reference}")).to_be_visible()
     await expect(page.get_by_text("€99.80")).to_be_visible()
     await expect(page.get_by_text("Tea & <i>cups</i>")).to_be_visible()
-    await expect(page.get_by_text("gift-wrapped")).to_be_visible()
+    await expect(page.get_by_text("gift-wrapped", exact=True)).to_be_visible()
     found = (await api.get("/api/v1/orders", params={"reference": reference})).json()["items"]
     assert [one["total_minor"] for one in found] == [9980]
 
