@@ -1,6 +1,7 @@
 """The figures: pictures of the last weeks, each with the numbers behind it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,10 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from api.deps import Resources
 from api.errors import not_found
 from console.charts import Bars, Columns, Value, bars, columns
 from console.desk import AtDesk, Desk
@@ -29,9 +33,11 @@ from database.queries.figures import (
 from domain.figures import Share, share_of
 from domain.follow_up import SCORES, Verdict, verdict
 
+_log = logging.getLogger(__name__)
 router = APIRouter(route_class=ConsoleRoute)
 
 _GOOD_FOR = 60.0  # seconds that counted figures are shown without counting again
+_TOO_OLD = 600.0  # seconds
 _KEPT_AT_MOST = 8  # worlds
 _FATES = {
     **{"waiting": "quiet", "cancelled": "quiet", "failed": "bad"},
@@ -46,6 +52,7 @@ class _Counted:
 
     by_world: dict[UUID | None, tuple[float, Figures]] = field(default_factory=dict)
     counting: asyncio.Lock = field(default_factory=asyncio.Lock)
+    anew: asyncio.Task[object] | None = None
 
 
 @router.get("/figures")
@@ -64,6 +71,7 @@ async def show_figures(desk: AtDesk, simulation_id: UUID | None = None) -> Respo
         simulations=simulations,
         chosen=simulation_id,
         stages=stage_bars(figures.stays),
+        passages=passage_bars(figures.stays),
         promises=promise_columns(figures.weeks),
         messages=message_bars(figures.funnel),
         scores=[(one, score_bars(one), shares_of(one)) for one in figures.scores],
@@ -72,20 +80,40 @@ async def show_figures(desk: AtDesk, simulation_id: UUID | None = None) -> Respo
 
 
 async def _figures(desk: Desk, simulation_id: UUID | None) -> tuple[float, Figures]:
-    """Counted now, or less than a minute ago; older while somebody else is counting."""
+    """The figures and when they were counted. What is older than a minute is counted anew, and
+    shown once more meanwhile; what is older than ten is waited for.
+    """
     counted = _counted(desk.request)
     known = counted.by_world.get(simulation_id)
-    fresh = known is not None and time.monotonic() - known[0] < _GOOD_FOR
-    if known is not None and (fresh or counted.counting.locked()):
-        return known
+    age = time.monotonic() - known[0] if known else float("inf")
+    if known is None or age >= _TOO_OLD:
+        return await _count_once(desk.held, counted, simulation_id)
+    if age >= _GOOD_FOR and (counted.anew is None or counted.anew.done()):
+        counted.anew = asyncio.create_task(_count_anew(desk.held, counted, simulation_id))
+    return known
+
+
+async def _count_anew(held: Resources, counted: _Counted, simulation_id: UUID | None) -> None:
+    """Nobody waits for it: what goes wrong is in the log, and the next request tries again."""
+    try:
+        await _count_once(held, counted, simulation_id)
+    except (DBAPIError, PoolTimeout) as error:
+        _log.warning("the figures were not counted: %s", type(error).__name__)
+
+
+async def _count_once(
+    held: Resources, counted: _Counted, simulation_id: UUID | None
+) -> tuple[float, Figures]:
+    """Count, unless somebody has done it while this waited for its turn."""
     async with counted.counting:
         known = counted.by_world.get(simulation_id)
-        if known is None or time.monotonic() - known[0] >= _GOOD_FOR:
-            known = (time.monotonic(), await _count(desk, simulation_id))
-            counted.by_world.pop(simulation_id, None)
-            counted.by_world[simulation_id] = known
-            while len(counted.by_world) > _KEPT_AT_MOST:
-                counted.by_world.pop(next(iter(counted.by_world)))
+        if known is not None and time.monotonic() - known[0] < _GOOD_FOR:
+            return known
+        known = (time.monotonic(), await _count(held, simulation_id))
+        counted.by_world.pop(simulation_id, None)
+        counted.by_world[simulation_id] = known
+        while len(counted.by_world) > _KEPT_AT_MOST:
+            counted.by_world.pop(next(iter(counted.by_world)))
         return known
 
 
@@ -97,8 +125,8 @@ def _counted(request: Request) -> _Counted:
     return counted
 
 
-async def _count(desk: Desk, simulation_id: UUID | None) -> Figures:
-    async with desk.database() as session:
+async def _count(held: Resources, simulation_id: UUID | None) -> Figures:
+    async with held.sessions() as session:
         world = await world_of(session, simulation_id, datetime.now(UTC))
         if world is None:
             raise not_found("simulation", simulation_id)
@@ -106,7 +134,28 @@ async def _count(desk: Desk, simulation_id: UUID | None) -> Figures:
 
 
 def stage_bars(stays: Sequence[Stay]) -> Bars:
-    return bars([Value(words(one.stage), one.here, str(one.here)) for one in stays])
+    """Who stands where, and how long the median of them has."""
+    return bars(
+        [
+            Value(
+                words(one.stage),
+                one.here,
+                str(one.here) if one.days_here is None else f"{one.here}, {_days(one.days_here)}",
+            )
+            for one in stays
+        ]
+    )
+
+
+def passage_bars(stays: Sequence[Stay]) -> Bars:
+    """How long the processes of a stage took that ended in these weeks."""
+    return bars(
+        [
+            Value(words(one.stage), one.days, f"{_days(one.days)} ({one.ended})", "quiet")
+            for one in stays
+            if one.days is not None
+        ]
+    )
 
 
 def promise_columns(weeks: Sequence[Week]) -> Columns:
@@ -175,6 +224,10 @@ def shares_of(scores: Scores) -> tuple[list[tuple[Verdict, Share]], Bars]:
         full=1.0,
     )
     return found, drawn
+
+
+def _days(days: float) -> str:
+    return f"{days:.1f} days" if days < 10 else f"{days:.0f} days"
 
 
 def _with_part(count: int, total: int) -> str:

@@ -98,9 +98,7 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
             descending=not by_day,
         )
         rows = await with_what_follows(session, page.items)
-    return desk.page(
-        "orders/list.html", block="rows", tabs=TABS, counts=counts, page=page, rows=rows, now=_now()
-    )
+    return desk.page("orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, now=_now())
 
 
 async def _lane(session: AsyncSession, column: Column, narrowed: Mapping[str, Any]) -> Lane:

@@ -9,7 +9,7 @@ _Z_95 = 1.959964  # quantile of the normal distribution for a two-sided 95 %
 class Share(NamedTuple):
     """`low` and `high` bound the 95 % interval; all between 0 and 1."""
 
-    count: int
+    part: int
     of: int
     share: float
     low: float

@@ -1,6 +1,7 @@
 """The figures: their numbers are those of the tables, their pictures have words."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -201,6 +202,10 @@ async def test_the_pictures_say_what_the_tables_say(
     cells = await section.locator("tbody td.number").all_inner_texts()
     assert sum(int(cell) for cell in cells[::3]) == 2
     assert sum(int(cell) for cell in cells[1::3]) == 1
+    stages = page.get_by_role("img", name="Customers by stage")
+    await expect(stages).to_contain_text("2, 2.0 days")
+    passages = page.get_by_role("img", name="Days from begin to end")
+    await expect(passages).to_contain_text("3.0 days (3)")
     shares = page.get_by_role("img", name="Shares of promoters")
     await expect(shares).to_contain_text("50% (15% to 85%)")  # 2 of 4: Wilson
     await expect(page.get_by_role("heading", name="n = 4")).to_be_visible()
@@ -222,6 +227,12 @@ async def test_figures_are_counted_once_a_minute_and_say_how_old_they_are(
         held = re.compile(r"Held</th><td class=\"number\">(\d+)")
         assert held.findall(first) == held.findall(again) == ["1"]
         assert "Counted 0 seconds ago" in first
+        counted = app.state.counted_figures
+        _, figures = counted.by_world[UUID(known)]
+        counted.by_world[UUID(known)] = (time.monotonic() - 61, figures)  # a minute later
+        assert held.findall((await ops.get(path)).text) == ["1"], "nobody waits for the new ones"
+        await counted.anew
+        assert held.findall((await ops.get(path)).text) == ["0"]
         assert (await ops.get(f"/console/figures?simulation_id={uuid4()}")).status_code == 404
         assert (await ops.get("/console/figures?simulation_id=x")).status_code == 404
 

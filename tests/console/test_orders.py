@@ -131,7 +131,7 @@ async def test_an_order_is_placed_by_hand_and_nothing_typed_is_lost(
 async def test_a_role_that_may_not_is_neither_shown_nor_let(
     app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
 ) -> None:
-    [order] = await _orders(sessions, customer, {"one": {"promised_on": FAR}})
+    [order] = await _orders(sessions, customer, {"one": {"promised_on": FAR - timedelta(days=30)}})
     path = f"/console/orders/{order.id}"
     async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
         page = (await agent.get(path)).text
