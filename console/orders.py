@@ -22,6 +22,7 @@ from database.queries.orders import (
     NEXT_DAY_FIRST,
     Column,
     OnBoard,
+    Wanted,
     around_order,
     count_open,
     on_board,
@@ -74,11 +75,9 @@ class Lane(NamedTuple):
 @router.get("/orders")
 async def show_board(desk: AtDesk, paging: Paging) -> Response:
     filters = desk.filters("tab", "reference", "promised_from", "promised_until", "view")
-    narrowed = {
-        "reference": filters.get("reference"),
-        "promised_from": _day(filters, "promised_from"),
-        "promised_until": _day(filters, "promised_until"),
-    }
+    wanted = Wanted(
+        filters.get("reference"), _day(filters, "promised_from"), _day(filters, "promised_until")
+    )
     tab = filters.get("tab", "")
     if tab not in dict(TABS):
         raise invalid_field("query/tab", f"must be one of: {', '.join(Column)}")
@@ -86,12 +85,12 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
     async with desk.database() as session:
         counts = await count_open(session)
         if filters.get("view") == "board":
-            lanes = {one: await _lane(session, one, narrowed) for one in Column}
+            lanes = {one: await _lane(session, one, wanted) for one in Column}
             return desk.page("orders/board.html", tabs=TABS, counts=counts, lanes=lanes, now=_now())
         by_day = column in BY_DAY
         page = await read_page(
             session,
-            orders_on_board(column, **narrowed),
+            orders_on_board(column, wanted),
             NEXT_DAY_FIRST if by_day else LATEST_FIRST,
             paging,
             on_board,
@@ -101,11 +100,11 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
     return desk.page("orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, now=_now())
 
 
-async def _lane(session: AsyncSession, column: Column, narrowed: Mapping[str, Any]) -> Lane:
+async def _lane(session: AsyncSession, column: Column, wanted: Wanted) -> Lane:
     keys = NEXT_DAY_FIRST if column in BY_DAY else LATEST_FIRST
     order = [key.asc() if column in BY_DAY else key.desc() for key in keys]
     found = await session.execute(
-        orders_on_board(column, **narrowed).order_by(*order).limit(_IN_A_LANE + 1)
+        orders_on_board(column, wanted).order_by(*order).limit(_IN_A_LANE + 1)
     )
     rows = [on_board(row) for row in found]
     shown = await with_what_follows(session, rows[:_IN_A_LANE])
@@ -149,10 +148,10 @@ async def _new_page(desk: Desk, typed: Mapping[str, str], problem: Json) -> Resp
 def _as_placed(desk: Desk) -> dict[str, Any]:
     """The body of POST /orders. Raises the 422 problem of an amount that is none."""
     currency = desk.text("currency").upper()
-    lines = [
+    lines: list[dict[str, Any]] = [
         {
             "product": desk.text(f"product_{n}"),
-            "quantity": _whole(desk.text(f"quantity_{n}") or "1"),
+            "quantity": _number(desk, f"quantity_{n}"),
             "price_minor": _minor(desk, f"price_{n}", currency) or 0,
         }
         for n in range(1, _LINES + 1)
@@ -303,9 +302,11 @@ def _minor(desk: Desk, name: str, currency: str) -> int | None:
         raise invalid_field(f"/{name}", str(error)) from None
 
 
-def _whole(typed: str) -> int | str:
-    """A number; what is none is left to the API to refuse."""
-    return int(typed) if typed.isascii() and typed.isdigit() and len(typed) < 10 else typed
+def _number(desk: Desk, name: str) -> int:
+    typed = desk.text(name) or "1"
+    if not (typed.isascii() and typed.isdigit() and len(typed) < 10):
+        raise invalid_field(f"/{name}", "is no whole number")
+    return int(typed)
 
 
 def _day(filters: Mapping[str, str], name: str) -> date | None:

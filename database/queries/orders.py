@@ -77,14 +77,16 @@ class OnBoard(NamedTuple):
         return None if day is None else end_of_day(day, self.zone)
 
 
-def orders_on_board(
-    column: Column | None,
-    *,
-    reference: str | None = None,
-    promised_from: date | None = None,
-    promised_until: date | None = None,
-) -> sa.Select[*tuple[Any, ...]]:
-    """Orders of a column (None: of all) with their customer; `order` of them is the caller's."""
+class Wanted(NamedTuple):
+    """What narrows the board; the days are those promised now, both included."""
+
+    reference: str | None = None
+    promised_from: date | None = None
+    promised_until: date | None = None
+
+
+def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[*tuple[Any, ...]]:
+    """Orders of a column (None: of all) with their customer, in no order yet."""
     statement = (
         sa.select(Order, Customer.name.label("customer_name"), Customer.zone, *CLOCK_COLUMNS)
         .join(Customer, Customer.id == Order.customer_id)
@@ -92,12 +94,12 @@ def orders_on_board(
     )
     if column is not None:
         statement = statement.where(IN_COLUMN[column])
-    if reference:
-        statement = statement.where(Order.reference == reference)
-    if promised_from:
-        statement = statement.where(Order.promised_on >= promised_from)
-    if promised_until:
-        statement = statement.where(Order.promised_on <= promised_until)
+    if wanted.reference:
+        statement = statement.where(Order.reference == wanted.reference)
+    if wanted.promised_from:
+        statement = statement.where(Order.promised_on >= wanted.promised_from)
+    if wanted.promised_until:
+        statement = statement.where(Order.promised_on <= wanted.promised_until)
     return statement
 
 

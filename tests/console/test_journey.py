@@ -1,6 +1,7 @@
 """One customer's journey: the curve, and the lines behind it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
@@ -27,7 +28,7 @@ async def traveller(sessions: Sessions, make_customer: MakeCustomer) -> UUID:
     customer = await make_customer(name=MARKUP)
     order_id = uuid4()
     delivery, case = f"delivery/{order_id}", f"case/{uuid4()}"
-    lines = (
+    lines: tuple[tuple[int, str, str, dict[str, Any]], ...] = (
         (0, delivery, "order_placed", {"order": "A-1"}),
         (1, delivery, "order_approved", {}),
         (8, delivery, "promise_endangered", {}),
