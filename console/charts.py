@@ -13,7 +13,7 @@ _ROW, _BAR = 28, 18  # of horizontal bars
 _LABELS = 96  # room for the words before a bar
 _VALUES = 112  # room for the number behind it
 _HIGH, _FOOT, _HEAD = 180, 24, 8  # of upright charts
-_LEFT = 36
+_LEFT, _RIGHT = 36, 12
 _LABELLED = 2  # every second column says what it is: there is no room for more
 
 
@@ -111,7 +111,7 @@ def columns(
 ) -> Columns:
     """Stacked columns side by side: (label, parts from below: (tone, count, words))."""
     top = _ceiling(max((sum(n for _, n, _ in parts) for _, parts in stacks), default=0))
-    step = (WIDTH - _LEFT) / max(1, len(stacks))
+    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(stacks))
     scale = _HIGH / top
     drawn, labels = [], []
     for number, (label, parts) in enumerate(stacks):
@@ -138,7 +138,7 @@ def curve(moments: Sequence[tuple[datetime, int, str]], *, reach: int) -> Curve:
 
     Evenly spaced: lives have long silences, and what counts is which moment followed which.
     """
-    step = (WIDTH - _LEFT) / max(1, len(moments))
+    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(moments))
     middle = _HEAD + _HIGH / 2
     unit = _HIGH / 2 / reach
     points = [
