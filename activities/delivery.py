@@ -123,11 +123,15 @@ class DeliveryActivities:
 
     @activity.defn
     async def record_rescheduled(self, step: MilestoneStep) -> None:
-        """A new promised day: the customer is told it once."""
+        """A new promised day: the customer is told it once.
+
+        What was noticed about the day before is over: danger and delay are of the day promised now.
+        """
         async with self.sessions.begin() as session:
             if await _begin_milestone(session, step, "delivery_rescheduled"):
                 order = await _order(session, step)
                 before, order.promised_on = order.promised_on, step.promised_on
+                order.endangered_at = order.late_noticed_at = None
                 await session.execute(
                     sa.update(Promise)
                     .where(

@@ -55,7 +55,7 @@ from database.messages import Message
 from database.orders import Order, OrderMilestone
 from database.promises import Promise
 from database.queries.intake import find_ground
-from domain.delivery import DeliveryState, Effect, may_be_reported
+from domain.delivery import DeliveryState, Effect, may_be_reported, may_be_rescheduled
 from domain.processes import delivery_workflow_id, order_id_of
 from domain.staff import Permission
 
@@ -129,6 +129,7 @@ class MilestoneReport(Body):
     promised_on: Day | None = None
     carrier: Line | None = None
     tracking: Line | None = None
+    expected_on: Day | None = Field(None, description="the carrier's word")
     reason: Word | None = None
     refund_minor: Minor | None = None
     alternative: Line | None = None
@@ -287,7 +288,8 @@ async def report_milestone(
 
 
 def _may_be_reported(state: DeliveryState) -> list[str]:
-    return [_REPORTS[milestone] for milestone in may_be_reported(state)]
+    reports = [_REPORTS[milestone] for milestone in may_be_reported(state)]
+    return [*reports, "delivery_rescheduled"] if may_be_rescheduled(state) else reports
 
 
 @router.post(

@@ -49,6 +49,7 @@ from domain.delivery import (
     OrderUnavailable,
     PromisedItem,
     effect_of,
+    may_be_rescheduled,
 )
 from domain.follow_up import Expectation, FeedbackReceived, FollowUpInput, NeedStated
 from domain.lifecycle import LeadReceived, OptedOut
@@ -406,6 +407,9 @@ class OrderDispatchedEvent(MilestoneEvent):
     kind: Literal["order_dispatched"]
     carrier: Line | None = None
     tracking: Line | None = None
+    expected_on: Day | None = Field(
+        None, description="the carrier's word; one that keeps the promise spares the warning"
+    )
     fact_class = OrderDispatched
 
     def fact(self) -> OrderDispatched:
@@ -414,6 +418,7 @@ class OrderDispatchedEvent(MilestoneEvent):
             occurred_at=self.occurred_at,
             carrier=self.carrier or "",
             tracking=self.tracking or "",
+            expected_on=self.expected_on,
         )
 
 
@@ -436,6 +441,10 @@ class DeliveryRescheduledEvent(MilestoneEvent):
     kind: Literal["delivery_rescheduled"]
     promised_on: Day
     fact_class = DeliveryRescheduled
+
+    def contradicts(self, ground: Ground) -> bool:
+        """Nothing is on its way any more that could come on another day."""
+        return ground.order_state is not None and not may_be_rescheduled(ground.order_state)
 
     def fact(self) -> DeliveryRescheduled:
         return DeliveryRescheduled(

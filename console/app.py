@@ -9,10 +9,13 @@ from console import (
     cases,
     eye,
     feedback,
+    figures,
     home,
+    journey,
     live,
     mails,
     messages,
+    orders,
     policies,
     search,
     sign_in,
@@ -39,6 +42,9 @@ SCREENS: tuple[APIRouter, ...] = (
     cases.router,
     mails.router,
     feedback.router,
+    orders.router,
+    figures.router,
+    journey.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

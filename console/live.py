@@ -90,7 +90,9 @@ def _of_customer(customer_id: UUID) -> sa.Select[*tuple[object, ...]]:
         ProcessRow.customer_id == customer_id
     )
     tasks = sa.select(sa.func.sum(Task.version)).where(Task.customer_id == customer_id)
-    return sa.select(line.scalar_subquery(), process.scalar_subquery(), tasks.scalar_subquery())
+    told = sa.select(sa.func.max(Message.accepted_at)).where(Message.customer_id == customer_id)
+    looks = (line, process, tasks, told)
+    return sa.select(*(look.scalar_subquery() for look in looks))
 
 
 def _of_case(case_id: UUID) -> sa.Select[*tuple[object, ...]]:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import importlib.util
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,6 +17,7 @@ from jinja2.runtime import Context
 from jinja2_fragments import render_block
 from markupsafe import Markup
 
+from console.money import money
 from console.navigation import entries_for
 
 HTML = Path(__file__).with_name("html")
@@ -77,6 +78,14 @@ def when(context: Context, value: object, form: str = "minute") -> Markup:
     )
 
 
+def day(value: object) -> Markup:
+    """A day of the calendar, of the API (text) or the database: `21 Nov 2026`."""
+    if value is None or value == "":
+        return Markup('<span class="none">none</span>')
+    at = value if isinstance(value, date) else date.fromisoformat(str(value))
+    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at.day} {at:%b %Y}")
+
+
 def pairs(codes: Iterable[object]) -> list[tuple[str, str]]:
     """Choices for a select: each code with its words."""
     return [(str(code), words(code)) for code in codes]
@@ -120,6 +129,7 @@ def _make() -> Environment:
         extensions=["jinja2.ext.do"],
     )
     made.filters.update(words=words, pairs=pairs, when=when, span=span, clock=clock, moment=moment)
+    made.filters.update(day=day, money=money)
     # A key for each form, made with it: sending it twice does it once.
     made.globals.update(asset=asset, entries_for=entries_for, new_key=lambda: uuid4().hex)
     return made

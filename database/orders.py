@@ -31,8 +31,9 @@ class Order(Base):
     ended_at: Mapped[datetime | None]  # returned, unavailable or cancelled
     carrier: Mapped[str] = mapped_column(default="")
     tracking: Mapped[str] = mapped_column(default="")
-    endangered_at: Mapped[datetime | None]  # the process noticed before the promised day passed
-    late_noticed_at: Mapped[datetime | None]  # the process noticed that it had passed
+    # Of the day promised now: the process noticed before it passed, and that it had passed.
+    endangered_at: Mapped[datetime | None]
+    late_noticed_at: Mapped[datetime | None]
     delivered_late: Mapped[bool | None]
     refund_minor: Mapped[int | None] = mapped_column(sa.BigInteger)
     recorded_at: Mapped[datetime] = written_now()

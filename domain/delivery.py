@@ -87,6 +87,11 @@ def may_be_reported(state: DeliveryState) -> list[DeliveryState]:
     ]
 
 
+def may_be_rescheduled(state: DeliveryState) -> bool:
+    """Whether a new day can be promised: as long as the order may still arrive."""
+    return not state.final
+
+
 class OrderLine(Payload):
     product: str
     quantity: int = 1

@@ -90,6 +90,34 @@ async def test_a_contradicting_milestone_is_refused_with_what_may_be(
     assert "contradiction" in accepted.json()["notice"]
 
 
+async def test_a_new_day_can_be_promised_while_the_order_may_still_come(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    order_id = await _placed(api, customer)
+    path = f"/api/v1/orders/{order_id}"
+    assert "delivery_rescheduled" in (await api.get(path)).json()["allowed_actions"]
+    late = await eventually(lambda: api.get(path), lambda order: bool(order["late_noticed_at"]))
+    assert late["endangered_at"]
+    new_day = {"kind": "delivery_rescheduled", "promised_on": "2100-01-20"}
+    assert (await api.post(f"{path}/milestones", json=new_day)).status_code == 202
+    order = await eventually(
+        lambda: api.get(path), lambda order: order["promised_on"] == "2100-01-20"
+    )
+    assert order["first_promised_on"] == "2026-01-20"
+    assert order["late_noticed_at"] is order["endangered_at"] is None, "of the day before"
+    sent = {"kind": "order_dispatched", "expected_on": "2100-01-19"}
+    assert (await api.post(f"{path}/milestones", json=sent)).status_code == 202
+    await api.post(f"{path}/milestones", json={"kind": "order_delivered"})
+    order = await eventually(lambda: api.get(path), lambda order: order["state"] == "delivered")
+    assert order["delivered_late"], "judged by the day first promised"
+    answer = await api.post(f"{path}/milestones", json=new_day)
+    problem = assert_problem(answer, 409, "milestone_out_of_order")
+    assert "delivery_rescheduled" not in problem["allowed_actions"]
+    event = {**new_day, "event_id": uuid4().hex, "occurred_at": OCCURRED, "order_id": order_id}
+    accepted = await api.post("/api/v1/events", json=event)
+    assert "contradiction" in accepted.json()["notice"]
+
+
 async def test_a_milestone_has_the_fields_of_its_kind(
     api: httpx2.AsyncClient, customer: UUID
 ) -> None:
@@ -98,6 +126,8 @@ async def test_a_milestone_has_the_fields_of_its_kind(
     for body, pointer in (
         ({"kind": "delivery_rescheduled"}, "/promised_on"),
         ({"kind": "order_approved", "carrier": "x"}, "/carrier"),
+        ({"kind": "order_approved", "expected_on": "2026-01-20"}, "/expected_on"),
+        ({"kind": "order_dispatched", "expected_on": "soon"}, "/expected_on"),
         ({"kind": "order_eaten"}, "/kind"),
         ({"kind": "order_approved", "occurred_at": "2026-01-01"}, "/occurred_at"),
     ):

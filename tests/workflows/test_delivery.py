@@ -202,6 +202,7 @@ async def test_a_new_day_is_told_once_and_warned_about_like_the_first(
     message = (await drive.messages(process))[-1]
     assert message.context["promised_on"] == new_day.isoformat()
     assert message.context["previously_promised_on"] == promised_on.isoformat()
+    assert (await drive.row(Order, order_id)).endangered_at is None, "that was the day before"
 
     await drive.skip_to(process, end_of_day(new_day, "UTC") - 3 * DAY)
     assert await drive.told(process) == so_far, "the day first promised is past its warnings"
