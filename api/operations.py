@@ -38,6 +38,7 @@ from domain.processes import (
     ProcessKind,
 )
 from domain.staff import Permission
+from domain.timers import what_follows
 
 router = APIRouter(prefix="/operations", tags=["operations"], route_class=ApiRoute)
 processes = APIRouter(prefix="/processes", tags=["processes"], route_class=ApiRoute)
@@ -88,12 +89,13 @@ class Troubles(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether a process goes on. `waits`: what its timer is for; `trouble` null: all is well."""
+    """Whether a process goes on; `trouble` null: all is well."""
 
     workflow_id: str
     run_id: str
     running: bool
-    waits: str
+    waits: str = Field(description="what its timer is for; empty: it has none")
+    then: str = Field(description="what follows when the timer rings, in words")
     trouble: TroubledProcess | None
 
 
@@ -203,6 +205,7 @@ async def show_process_health(workflow_id: WorkflowId, session: Session, held: H
         run_id=found.run_id,
         running=found.running,
         waits=found.waits,
+        then=what_follows(found.waits),
         trouble=_view(found, standing, held) if troubled else None,
     )
 

@@ -4,7 +4,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, Response
 
 from api.errors import Code, Problem
-from console import account, home, live, search, sign_in, staff
+from console import account, home, live, operations, processes, schedules, search, sign_in, staff
 from console.desk import PREFIX
 from console.rendering import assets
 from console.routes import ConsoleRoute
@@ -16,6 +16,9 @@ SCREENS: tuple[APIRouter, ...] = (
     search.router,
     live.router,
     staff.router,
+    processes.router,
+    operations.router,
+    schedules.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

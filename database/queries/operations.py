@@ -26,7 +26,7 @@ class MessageFigure(NamedTuple):
     """Messages in one state; `oldest`: machine time since which the oldest waits or is settled."""
 
     state: str
-    count: int
+    number: int
     oldest: datetime | None
 
 
@@ -52,7 +52,7 @@ async def overdue_processes(
     if workflow_id is not None:
         statement = statement.where(ProcessRow.workflow_id == workflow_id)
     found = await session.execute(statement.order_by(rang).limit(limit))
-    return [Suspect(*row) for row in found]
+    return [Suspect(workflow_id, since) for workflow_id, since in found if since is not None]
 
 
 # The step that a fact causes leaves the fact's id as its key; see `UNPROCESSED` of the nightly

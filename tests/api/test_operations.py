@@ -194,6 +194,7 @@ async def test_a_step_that_cannot_be_written_down_says_when_it_is_tried_again(
     waits = await eventually(lambda: api.get(health), lambda one: one["waits"])
     assert waits["trouble"] is None
     assert waits["waits"] == "until the order should be approved"
+    assert "a person is asked to approve it" in waits["then"]
     async with sessions.begin() as session:
         await session.execute(sa.text("ALTER TABLE order_milestones RENAME TO elsewhere"))
     try:
