@@ -154,7 +154,8 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
                 found,
                 trouble=Trouble.ACTIVITY_FAILING,
                 attempts=activity.attempt - 1,
-                since=_moment(activity.last_attempt_complete_time),
+                since=_moment(activity.last_attempt_complete_time)
+                or _moment(activity.last_started_time),
                 at=activity.activity_type.name.replace("_", " "),
                 failure=_said(activity.last_failure),
                 next_try_at=_moment(next_at),
@@ -162,13 +163,14 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
     events = [event async for event in _backwards(client, found, _LOOK_BACK)]
     if found.HasField("pending_workflow_task"):
         task = found.pending_workflow_task
-        if task.attempt > 1:
+        last = next(filter(_is_failed_task, events), None)
+        if task.attempt > 1 and last is not None and not _timed_out(last):
             return _of(
                 found,
                 trouble=Trouble.TASK_FAILING,
                 attempts=task.attempt - 1,
                 since=_moment(task.original_scheduled_time),
-                failure=next(map(_why, filter(_is_failed_task, events)), ""),
+                failure=_why(last),
                 next_try_at=_future(task.scheduled_time),
             )
     failing = _failing_step(found, events)
@@ -176,10 +178,12 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
         return failing
     if found.HasField("pending_workflow_task"):
         task = found.pending_workflow_task
-        since = _moment(task.scheduled_time)
+        since = _moment(task.original_scheduled_time)
         waits = task.state == PendingWorkflowTaskState.PENDING_WORKFLOW_TASK_STATE_SCHEDULED
-        if waits and since is not None and datetime.now(UTC) - since > _PATIENCE:
-            return _of(found, trouble=Trouble.NO_WORKER, since=since)
+        is_late = since is not None and datetime.now(UTC) - since > _PATIENCE
+        if is_late and (waits or task.attempt > 1):
+            attempts = task.attempt - 1
+            return _of(found, trouble=Trouble.NO_WORKER, since=since, attempts=attempts)
     beats = [_moment(one.last_heartbeat_time) for one in found.pending_activities]
     return _of(found, waits=_waits(events), beat_at=next(iter(beats), None))
 
@@ -242,9 +246,11 @@ def _is_failed_task(event: HistoryEvent) -> bool:
     return event.event_type in _FAILED_TASKS
 
 
+def _timed_out(event: HistoryEvent) -> bool:
+    return event.event_type == _E.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT
+
+
 def _why(event: HistoryEvent) -> str:
-    if event.event_type == _E.EVENT_TYPE_WORKFLOW_TASK_TIMED_OUT:
-        return "no answer in time"
     failed = event.workflow_task_failed_event_attributes
     if failed.cause == WorkflowTaskFailedCause.WORKFLOW_TASK_FAILED_CAUSE_NON_DETERMINISTIC_ERROR:
         return "the program would do something else than its history says (non-determinism)"
@@ -255,8 +261,11 @@ def _said(failure: Failure) -> str:
     """The class of a failure. Its message may quote a row, so only our own refusals are quoted."""
     while failure.HasField("cause"):
         failure = failure.cause
-    kind = failure.application_failure_info.type or failure.WhichOneof("failure_info") or "failure"
-    return f"{kind}: {failure.message}" if kind in set(Refusal) else str(kind)
+    kind = failure.application_failure_info.type
+    if kind in set(Refusal):
+        return f"{kind}: {failure.message}"
+    nature = str(failure.WhichOneof("failure_info") or "")
+    return kind or nature.removesuffix("_failure_info").replace("_", " ") or "failure"
 
 
 def _of(

@@ -106,8 +106,9 @@ async def list_schedules(held: Held) -> Schedules:
         listed = [one.id async for one in await client.list_schedules()]
         ours = sorted(name for name in listed if name.startswith(PREFIX))
         handles = [client.get_schedule_handle(name) for name in ours]
-        described = [await handle.describe() for handle in handles]
-        return Schedules(items=[await _view(client, found, held) for found in described])
+        described = await asyncio.gather(*(handle.describe() for handle in handles))
+        views = (_view(client, found, held) for found in described)
+        return Schedules(items=list(await asyncio.gather(*views)))
 
 
 @router.get("/{name}")

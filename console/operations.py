@@ -4,7 +4,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from console.desk import AtDesk
-from console.processes import REASONS
+from console.processes import REASONS, unless_away
 from console.routes import ConsoleRoute
 from database.queries.operations import last_verification, message_figures, refusing_providers
 from database.queries.processes import names_of
@@ -16,15 +16,15 @@ router = APIRouter(route_class=ConsoleRoute)
 @router.get("/operations")
 async def show_operations(desk: AtDesk) -> Response:
     desk.require(Permission.STEER_PROCESSES)
-    troubles = await desk.get("/operations/processes", **desk.filters("kind"))
-    queues = await desk.get("/operations/queues")
-    schedules = await desk.get("/schedules")
+    troubles = await unless_away(desk, "/operations/processes", **desk.filters("kind"))
+    queues = await unless_away(desk, "/operations/queues")
+    schedules = await unless_away(desk, "/schedules")
+    known = troubles["items"] if troubles else []
     async with desk.database() as session:
         figures = await message_figures(session)
         refusing = await refusing_providers(session)
         verified = await last_verification(session)
-        customers = [one["customer_id"] for one in troubles["items"] if one["customer_id"]]
-        names = await names_of(session, customers)
+        names = await names_of(session, (one["customer_id"] for one in known if one["customer_id"]))
     return desk.page(
         "operations.html",
         troubles=troubles,
@@ -33,6 +33,7 @@ async def show_operations(desk: AtDesk) -> Response:
         figures=figures,
         refusing=refusing,
         verified=verified,
-        schedules=[one for one in schedules["items"] if one["missed"] or one["paused"]],
+        schedules=schedules
+        and [one for one in schedules["items"] if one["missed"] or one["paused"]],
         reasons=REASONS,
     )

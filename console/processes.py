@@ -71,7 +71,7 @@ async def show_kind(desk: AtDesk, kind: KindPath) -> Response:
         passed = await passages(session, kind)
         ended = await outcomes(session, kind)
         names = await names_of(session, (one["customer_id"] for one in runs["items"]))
-    troubles = [one for one in (await _troubles(desk))["items"] if one["kind"] == kind]
+    troubles = await _troubles(desk, kind)
     return desk.page(
         "processes/kind.html",
         kind=kind,
@@ -84,7 +84,7 @@ async def show_kind(desk: AtDesk, kind: KindPath) -> Response:
         runs=runs,
         names={str(customer_id): name for customer_id, name in names.items()},
         states=list(ProcessState),
-        troubles=troubles,
+        troubles=troubles["items"],
     )
 
 
@@ -161,21 +161,26 @@ def _known(steps: list[str], filters: dict[str, str]) -> list[str]:
     return [*steps, asked] if asked and asked not in steps else steps
 
 
-async def _troubles(desk: Desk) -> Json:
-    """Nothing where Temporal is away: the rest of the page stands without it."""
+async def unless_away(desk: Desk, path: str, **parameters: object) -> Json:
+    """What the API answers; None while Temporal is away: the rest of a page stands without it."""
     try:
-        return await desk.get("/operations/processes")
+        return await desk.get(path, **parameters)
     except Refused as refused:
         if refused.status != 503:
             raise
-        return {"items": [], "complete": False}
+        return None
+
+
+async def _troubles(desk: Desk, kind: ProcessKind | None = None) -> Json:
+    found = await unless_away(desk, "/operations/processes", kind=kind)
+    return found or {"items": [], "complete": False}
 
 
 async def _health(desk: Desk, path: str) -> Json:
     try:
-        return await desk.get(f"{path}/health")
+        return await unless_away(desk, f"{path}/health")
     except Refused as refused:
-        if refused.status not in (404, 503):
+        if refused.status != 404:
             raise
         return None
 

@@ -49,7 +49,8 @@ EXPLAINED: dict[Trouble, Explained] = {
         "Tries it at once, as if for the first time.",
     ),
     Trouble.NO_WORKER: Explained(
-        "It wants to go on and no worker takes it up: see whether workers run and keep up.", ""
+        "It wants to go on and no worker gets through it: see whether workers run and keep up.",
+        "",
     ),
     Trouble.STANDS_STILL: Explained(
         "It should have acted and has not; Temporal knows of nothing that hinders it.",
