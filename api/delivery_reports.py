@@ -18,8 +18,9 @@ router = APIRouter(prefix="/delivery-reports", tags=["messages"], route_class=Ap
 
 _WORDS = {
     ReportKind.ACCEPTED: "The provider took it.",
-    ReportKind.DELAYED: "It could not be delivered for a passing reason.",
+    ReportKind.DELAYED: "It is late: it is still being tried.",
     ReportKind.DELIVERED: "It was delivered.",
+    ReportKind.EXPIRED: "It was tried and given up, for a passing reason.",
     ReportKind.FAILED: "The provider gave it up.",
     ReportKind.BOUNCED: "It came back: the address takes no messages.",
     ReportKind.COMPLAINED: "The recipient complained about it.",
@@ -38,7 +39,10 @@ class ReportView(BaseModel):
     kind: ReportKind
     effect: UUID | None = Field(description="the id of the message, as it was reported")
     message_id: UUID | None = Field(description="null: no message of ours has that id")
-    said: str = Field(description="as it was reported, without addresses")
+    said: str | None = Field(description="as it was reported, without addresses")
+    said_deleted_at: datetime | None = Field(
+        description="since when that is gone, under the policy of kind storage"
+    )
     reported_at: datetime = Field(description="by the clock of who reported it")
     received_at: datetime
     processed_at: datetime | None

@@ -62,6 +62,9 @@ class MessageDetail(MessageView):
     subject: str | None
     text: str | None
     html: str | None
+    text_deleted_at: datetime | None = Field(
+        description="since when subject and text are gone, under the policy of kind storage"
+    )
     provider: str | None
     provider_answer: str | None
     decision: dict[str, Any] | None
@@ -135,6 +138,10 @@ class Explanation(BaseModel):
     provider: ProviderSaid
     reports: list[ReportView] = Field(description="in the order in which they were received")
     reactions: list[Reaction]
+    text_deleted_at: datetime | None = Field(description="under the policy of kind storage")
+    reactions_deleted_at: datetime | None = Field(
+        description="that there are none does not say, from then on, that there were none"
+    )
     replies: list[CameBack] = Field(description="mails that answer it or came back")
 
 
@@ -183,7 +190,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
     return Explanation(
         message_id=message_id,
         state=message.state,
-        words=_words(message, decision),
+        words=_words(message, decision) + _words_about_deletion(message),
         asked=Asked(
             workflow_id=message.workflow_id,
             step=message.step,
@@ -205,6 +212,8 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         ),
         reports=await _reports(session, message_id),
         reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
+        text_deleted_at=message.text_deleted_at,
+        reactions_deleted_at=message.reactions_deleted_at,
         replies=await _replies(session, message_id),
     )
 
@@ -246,15 +255,29 @@ async def _message(session: AsyncSession, message_id: UUID) -> Message:
     return message
 
 
+def _words_about_deletion(message: Message) -> str:
+    if message.text_deleted_at is None:
+        return ""
+    return f" Its text was deleted on {message.text_deleted_at:%Y-%m-%d} under the storage policy."
+
+
+def _words_on_the_way(message: Message) -> str:
+    answer, queued = message.provider_answer, message.state is MessageState.QUEUED
+    if message.unknown_since is not None or message.possible_duplicate:
+        after = ", and it is sent again" if queued else ""
+        why = f": {answer}" if answer else ""
+        return f"Perhaps sent: the outcome of an earlier attempt is unknown{after}{why}."
+    if not queued:
+        return "Being handed over: the provider's answer is not here yet."
+    again = f", it will be tried again: {answer}" if answer else ": it waits for its turn."
+    return f"Not sent yet{again}"
+
+
 def _words(message: Message, decision: Decision | None) -> str:
     because = decision.because if decision else ""
     match message.state:
-        case MessageState.QUEUED:
-            answer = message.provider_answer
-            again = f", it will be tried again: {answer}" if answer else ": it waits for its turn."
-            return f"Not sent yet{again}"
-        case MessageState.SENDING:
-            return "Being handed over: the provider's answer is not here yet."
+        case MessageState.QUEUED | MessageState.SENDING:
+            return _words_on_the_way(message)
         case MessageState.HELD:
             return f"Held back for now: {because}."
         case MessageState.SUPPRESSED | MessageState.CANCELLED:

@@ -129,8 +129,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(emptied: Sessions, temporal: WorkflowEnvironment) -> Desk:
-    return Desk(emptied, temporal.client)
+def desk(sessions: Sessions, temporal: WorkflowEnvironment, their_lifecycles: None) -> Desk:
+    return Desk(sessions, temporal.client)
 
 
 # --- bounces and complaints ----------------------------------------------------------------------
@@ -350,21 +350,21 @@ async def test_an_auto_reply_is_kept_shown_and_does_nothing(desk: Desk) -> None:
     assert await desk.signals(message.customer_id) == []
 
 
-async def test_two_machines_that_answer_each_other_get_one_answer_in_a_thousand_rounds(
+async def test_two_machines_that_answer_each_other_get_one_answer_in_a_hundred_rounds(
     desk: Desk,
 ) -> None:
     """Nothing shows the other one to be a machine, and each of its mails opens a case."""
     message = await desk.sent()
     assert message.customer_id is not None
     async with desk.sessions.begin() as session:
-        for number in range(1000):
+        for number in range(100):
             step = case_opened_by(f"mail/{number}", message.customer_id)
             request = MessageRequest(template=Template.CASE_ACKNOWLEDGED, context={"case": "x"})
             await acknowledge_case(session, step, request)
     states = Counter(
         one.state for one in await desk.all(Message) if one.template is Template.CASE_ACKNOWLEDGED
     )
-    assert states == {MessageState.QUEUED: 1, MessageState.CANCELLED: 999}
+    assert states == {MessageState.QUEUED: 1, MessageState.CANCELLED: 99}
 
 
 def case_opened_by(event_id: str, customer_id: UUID) -> CaseOpenedStep:
@@ -431,6 +431,7 @@ def refusing(desk: Desk, status: RPCStatusCode) -> Desk:
     return Desk(desk.sessions, refusing_client(desk.client, status))
 
 
+@pytest.mark.own_database
 async def test_an_intake_that_dies_before_its_commit_leaves_nothing_behind(desk: Desk) -> None:
     """The relationship may have been told: it knows the event id when it is told again."""
     message = await desk.sent()
@@ -466,6 +467,51 @@ async def test_temporal_away_leaves_the_mail_for_later(desk: Desk) -> None:
     assert (await desk.take_in()) == [MailOutcome.REPLY_RECEIVED]
 
 
+async def until_its_turn(desk: Desk) -> None:
+    """The machine's time goes on until every mail may be tried again."""
+    async with desk.sessions.begin() as session:
+        await session.execute(sa.update(ReceivedMail).values(not_before=sa.func.now()))
+
+
+async def test_a_mail_at_which_temporal_seems_away_for_ever_is_set_aside_and_says_so(
+    desk: Desk,
+) -> None:
+    """What it means to say to Temporal can be what Temporal never answers."""
+    await desk.sent()
+    async with desk.sessions.begin() as session:
+        await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], answer())
+    away = refusing(desk, RPCStatusCode.RESOURCE_EXHAUSTED)
+    for _ in range(8):
+        await until_its_turn(desk)
+        with pytest.raises(RPCError):
+            await away.take_in()
+    [mail] = await desk.all(ReceivedMail)
+    assert (mail.attempts, mail.outcome) == (8, None)
+    await until_its_turn(desk)
+    assert await away.take_in() == [MailOutcome.FAILED]
+    [mail] = await desk.all(ReceivedMail)
+    assert mail.because == "set aside: 8 attempts ended without an outcome"
+    assert await away.take_in() == []
+    assert await desk.all(Event) == []
+
+
+async def test_a_mail_that_is_tried_again_lets_others_go_before_it(desk: Desk) -> None:
+    await desk.sent()
+    away = refusing(desk, RPCStatusCode.UNAVAILABLE)
+    async with desk.sessions.begin() as session:
+        first, _ = await keep_mail(session, "smtp", "a@x", ["hello@mail.example"], answer("1"))
+    for _ in range(3):  # two at once, and one that has to wait after it
+        with pytest.raises(RPCError):
+            await away.take_in()
+    other = await desk.comes(answer("2", message_id="<2@mail.example.com>"))
+    assert other.outcome is MailOutcome.REPLY_RECEIVED
+    waits = await desk.mail(first)
+    assert (waits.attempts, waits.outcome) == (3, None)
+    assert waits.not_before > datetime.now(UTC)
+    await until_its_turn(desk)
+    assert await desk.take_in() == [MailOutcome.REPLY_RECEIVED]
+
+
 # --- what somebody made up -----------------------------------------------------------------------
 
 
@@ -485,6 +531,7 @@ async def test_whatever_somebody_makes_up_holds_up_no_other_mail(desk: Desk) -> 
     assert len(await desk.all(Event)) == 1
 
 
+@pytest.mark.own_database
 async def test_a_fault_of_ours_marks_the_mail_and_goes_on(desk: Desk) -> None:
     await desk.sent()
     async with desk.sessions.begin() as session:

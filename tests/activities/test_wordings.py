@@ -83,13 +83,27 @@ async def test_a_message_is_written_from_what_is_in_force_and_says_so(
         await queue(sessions, Template.CASE_REPLY)
         await until_settled(sessions)
         await publish(sessions, Template.CASE_REPLY, 2)
-        await queue(sessions, Template.CASE_REPLY, locale="pt-BR")
+        await queue(sessions, Template.CASE_REPLY, locale="de")
         found = await until_settled(sessions)
     assert versions(found) == ["file", "1", "2"]
     assert [message.subject for message in found][1:] == ["staff 1", "staff 2"]
     assert "staff 2 for Ada 0" in (found[2].html or "")
     assert "Your team at Perennial" in (found[2].text or "")
     assert await post_office.inbox.count() == 3
+
+
+@pytest.mark.parametrize("column", ["template", "tone"])
+async def test_a_wording_that_only_a_newer_version_knows_stops_nobody(
+    sessions: Sessions, activities: MessageActivities, column: str
+) -> None:
+    await publish(sessions, Template.ORDER_LATE, 1)
+    async with sessions.begin() as session:
+        await session.execute(sa.text(f"UPDATE template_versions SET {column} = 'of-tomorrow'"))
+    await publish(sessions, Template.CASE_REPLY, 2)
+    await queue(sessions, Template.CASE_REPLY)
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.template_version) == (MessageState.ACCEPTED, "2")
 
 
 async def test_the_language_and_then_the_tone_of_the_customer_choose(

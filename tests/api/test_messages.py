@@ -176,6 +176,23 @@ async def test_a_message_that_is_not_decided_yet_waits(
         (MessageState.QUEUED, {}, "Not sent yet: it waits for its turn."),
         (
             MessageState.QUEUED,
+            {"possible_duplicate": True, "provider_answer": "its answer was lost"},
+            "Perhaps sent: the outcome of an earlier attempt is unknown, and it is sent again: "
+            "its answer was lost.",
+        ),
+        (
+            MessageState.QUEUED,
+            {"unknown_since": AT},
+            "Perhaps sent: the outcome of an earlier attempt is unknown, and it is sent again.",
+        ),
+        (
+            MessageState.SENDING,
+            {"unknown_since": AT, "provider_answer": "its answer was lost; waiting for evidence"},
+            "Perhaps sent: the outcome of an earlier attempt is unknown: its answer was lost; "
+            "waiting for evidence.",
+        ),
+        (
+            MessageState.QUEUED,
             {"attempts": 1, "provider_answer": "not rendered: it has no wording for sms"},
             "Not sent yet, it will be tried again: not rendered: it has no wording for sms",
         ),
@@ -185,7 +202,7 @@ async def test_a_message_that_is_not_decided_yet_waits(
             "Being handed over: the provider's answer is not here yet.",
         ),
     ],
-    ids=["waits", "tried", "under way"],
+    ids=["waits", "doubled", "unknown", "unknown under way", "tried", "under way"],
 )
 async def test_what_a_message_waits_for_is_told(
     api: httpx2.AsyncClient,
@@ -197,6 +214,30 @@ async def test_what_a_message_waits_for_is_told(
 ) -> None:
     said = await explained(api, sessions, customer, state, **row)
     assert said["words"] == words
+
+
+async def test_a_message_whose_text_was_deleted_says_so_and_still_what_came_of_it(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    said = await explained(
+        api,
+        sessions,
+        customer,
+        MessageState.ACCEPTED,
+        accepted_at=AT,
+        address="ada@example.com",
+        text_deleted_at=AT + timedelta(days=730),
+        reactions_deleted_at=AT + timedelta(days=365),
+    )
+    assert said["words"] == (
+        "Sent: the provider took it at 2026-03-02 02:30 UTC."
+        " Its text was deleted on 2028-03-01 under the storage policy."
+    )
+    assert said["reactions_deleted_at"] == "2027-03-02T02:30:00Z"
+    shown = (await api.get(f"/api/v1/messages/{said['message_id']}")).json()
+    assert (shown["subject"], shown["text"], shown["html"]) == (None, None, None)
+    assert shown["text_deleted_at"] == said["text_deleted_at"] == "2028-03-01T02:30:00Z"
+    assert (shown["address"], shown["state"]) == ("ada@example.com", "accepted")
 
 
 async def test_of_a_message_that_does_not_exist_nothing_is_explained(

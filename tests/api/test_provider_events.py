@@ -74,7 +74,7 @@ KINDS: list[tuple[str, Json, ReportKind, str]] = [
     (
         "email.bounced",
         {"bounce": {"type": "Transient", "subType": "MailboxFull", "message": "full"}},
-        ReportKind.DELAYED,
+        ReportKind.EXPIRED,
         "email.bounced: Transient: full",
     ),
     ("email.complained", {}, ReportKind.COMPLAINED, "email.complained"),
@@ -216,6 +216,7 @@ async def test_whatever_is_in_a_body_can_be_kept_and_shown(
     [shown] = listed.json()["items"]
     assert (shown["event_id"], shown["words"]) == (event_id, "The provider gave it up.")
     assert row.effect is None
+    assert row.said is not None
     assert row.said.startswith("email.failed: {{7*7}} ')")
     assert len(row.said) <= 500
     future = b'{"type": "email.sent", "created_at": "9999-12-31T23:59:59-14:00"}'
@@ -272,6 +273,12 @@ async def text(
         (
             "undelivered",
             "30005",
+            ReportKind.BOUNCED,
+            "undelivered: error 30005 (the number is unknown)",
+        ),
+        (
+            "undelivered",
+            "\x1b300\x0005\n",
             ReportKind.BOUNCED,
             "undelivered: error 30005 (the number is unknown)",
         ),

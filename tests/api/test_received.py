@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.received_mail import take_in_mail
 from activities.received_texts import take_in_texts
+from activities.storage import delete_past
 from api.twilio_events import twilio_signature
 from database.base import Sessions
 from database.customers import ContactPoint, Suppression
@@ -186,6 +188,30 @@ async def test_a_person_gives_a_strangers_mail_to_a_customer_once(
     assert_problem(await desk.api.post(path, json=other), 422, "event_conflict")
 
 
+async def test_giving_a_mail_to_a_customer_completes_the_task_that_asked(
+    desk: Desk, customer: UUID, order_id: str, worker: None
+) -> None:
+    messages = await eventually(
+        lambda: desk.api.get("/api/v1/messages", params={"customer_id": str(customer)}),
+        lambda found: bool(found["items"]),
+    )
+    token = sign_for_mail(KEY, TokenPurpose.REPLY, UUID(messages["items"][0]["id"]))
+    to = f"reply+{token}@mail.example"
+    mail = await desk.comes(answer(sender=f"{uuid4().hex}@example.net", to=to), to)
+    assert mail["outcome"] == "asked"
+    task = f"/api/v1/tasks/{mail['task_id']}"
+    await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "open")
+    path, body = (
+        f"{MAILS}/{mail['id']}/attribution",
+        {"customer_id": str(customer), "by": "agent-7"},
+    )
+    given = await desk.api.post(path, json=body)
+    assert given.status_code == 202, given.text
+    done = await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "done")
+    assert done["outcome"] == "attributed"
+    assert (await desk.api.post(path, json=body)).json()["duplicate"]
+
+
 async def test_a_mail_that_was_acted_upon_is_not_given_away(desk: Desk, customer: UUID) -> None:
     address = await desk.address_of(customer)
     mail = await desk.comes(answer("One more thing.", sender=address))
@@ -195,6 +221,26 @@ async def test_a_mail_that_was_acted_upon_is_not_given_away(desk: Desk, customer
     assert_problem(refused, 409, "not_allowed_now")
     for path in ("", "/raw", "/attachments/" + str(uuid4())):
         assert_problem(await desk.api.get(f"{MAILS}/{uuid4()}{path}"), 404, "not_found")
+
+
+async def test_what_was_deleted_of_a_mail_is_gone_and_the_rest_is_told(
+    desk: Desk, customer: UUID, sessions: Sessions
+) -> None:
+    address = await desk.address_of(customer)
+    raw = with_files(("photo.jpg", uuid4().bytes))
+    mail = await desk.comes(raw.replace(b"ada@example.com", address.encode()))
+    path = f"{MAILS}/{mail['id']}"
+    [file] = (await desk.get(path))["attachments"]
+    assert await delete_past(sessions, datetime.now(UTC) + timedelta(days=181), lambda: None)
+    shown = await desk.get(path)
+    day = shown["raw_deleted_at"][:10]
+    assert (shown["attachments"], shown["text"]) == ([file], mail["text"])
+    for what, below in (("mail", "raw"), ("attachment", f"attachments/{file['id']}")):
+        gone = assert_problem(await desk.api.get(f"{path}/{below}"), 410, "deleted")
+        assert gone["detail"] == f"the {what} was deleted on {day}"
+    body = {"raw": b64encode(raw.replace(b"ada@example.com", address.encode())).decode()}
+    again = await desk.api.post(MAILS, json={**body, "mail_from": "a@example.com"})
+    assert again.json() == {"id": mail["id"], "duplicate": True}
 
 
 # --- text messages -------------------------------------------------------------------------------
@@ -216,6 +262,9 @@ async def test_a_text_is_taken_once_and_stop_holds_at_once(desk: Desk) -> None:
         "Please stop",
     )
     assert_problem(await desk.api.post(TEXTS, json={**body, "sender": "x"}), 422, "invalid_request")
+    for other in ({"text": "START"}, {"sender": "+5511961230009"}):
+        answer = await desk.api.post(TEXTS, json={**body, **other})
+        assert_problem(answer, 422, "event_conflict")
 
 
 @pytest.fixture
@@ -248,5 +297,6 @@ async def test_a_text_by_twilio_is_taken_when_it_is_signed(
             await session.scalars(sa.select(ReceivedText).where(ReceivedText.event_id == sid))
         ).one()
     assert (row.source, row.sender, row.text) == ("twilio", "+5511961230002", "Olá\n")
+    assert_problem(await post({**fields, "Body": "STOP"}), 422, "event_conflict")
     assert (await post({**fields, "MessageSid": sid + "1", "From": "12345"})).status_code == 204
     assert_problem(await post({"From": "+5511961230002"}), 422, "invalid_request")
