@@ -56,8 +56,9 @@ _OPEN = """
            p.state = 'running' AND p.updated_at < now() - interval '1 minute' AND coalesce(
                p.next_timer_machine_at < now() - interval '1 minute', false) AS overdue,
            extract(epoch FROM now() - p.updated_at) * coalesce(s.speed, 1) AS dwell
-    FROM processes p JOIN customers c ON c.id = p.customer_id
-    LEFT JOIN simulations s ON s.id = c.simulation_id
+    FROM processes p LEFT JOIN (  -- few or none of them: no look at every customer
+        SELECT c.id, s.speed FROM customers c JOIN simulations s ON s.id = c.simulation_id
+    ) s ON s.id = p.customer_id
     WHERE p.state IN ('running','paused')
 """
 _DWELL = "percentile_cont(0.5) WITHIN GROUP (ORDER BY dwell), max(dwell)"
