@@ -51,19 +51,23 @@ class Passage(NamedTuple):
     longest: float | None
 
 
+# Few customers, or none, live by a clock of their own: the others are not looked at.
+_CLOCKS = """
+    clocks AS MATERIALIZED (
+        SELECT c.id, s.speed FROM simulations s JOIN customers c ON c.simulation_id = s.id)
+"""
 _OPEN = """
     SELECT p.kind, p.step, p.state,
            p.state = 'running' AND p.updated_at < now() - interval '1 minute' AND coalesce(
                p.next_timer_machine_at < now() - interval '1 minute', false) AS overdue,
-           extract(epoch FROM now() - p.updated_at) * coalesce(s.speed, 1) AS dwell
-    FROM processes p LEFT JOIN (  -- few or none of them: no look at every customer
-        SELECT c.id, s.speed FROM customers c JOIN simulations s ON s.id = c.simulation_id
-    ) s ON s.id = p.customer_id
+           extract(epoch FROM now() - p.updated_at)::double precision
+               * coalesce(clocks.speed, 1) AS dwell
+    FROM processes p LEFT JOIN clocks ON clocks.id = p.customer_id
     WHERE p.state IN ('running','paused')
 """
 _DWELL = "percentile_cont(0.5) WITHIN GROUP (ORDER BY dwell), max(dwell)"
 _BY_KIND = sa.text(f"""
-    WITH open AS ({_OPEN}), now AS (
+    WITH {_CLOCKS}, open AS ({_OPEN}), now AS (
         SELECT kind, count(*) FILTER (WHERE state = 'running') AS running,
                count(*) FILTER (WHERE state = 'paused') AS paused,
                count(*) FILTER (WHERE overdue) AS overdue,
@@ -76,6 +80,7 @@ _BY_KIND = sa.text(f"""
     FROM now FULL JOIN ended USING (kind)
 """)
 _BY_STEP = sa.text(f"""
+    WITH {_CLOCKS}
     SELECT step, count(*), count(*) FILTER (WHERE state = 'paused'),
            count(*) FILTER (WHERE overdue), {_DWELL}
     FROM ({_OPEN} AND p.kind = :kind) open GROUP BY step ORDER BY 2 DESC, 1 LIMIT 40
@@ -88,7 +93,7 @@ _PASSAGES = sa.text(f"""
     WITH runs AS ({_LATEST}), lines AS (
         SELECT t.workflow_id, t.kind, row_number() OVER run AS n,
                extract(epoch FROM greatest(
-                   lead(t.happened_at) OVER run - t.happened_at, interval '0')) AS dwell
+                   lead(t.happened_at) OVER run - t.happened_at, interval '0'))::double precision AS dwell
         FROM runs JOIN timeline t USING (workflow_id)
         WINDOW run AS (PARTITION BY t.workflow_id ORDER BY t.id))
     SELECT kind, count(DISTINCT workflow_id), {_DWELL}
