@@ -93,7 +93,8 @@ _PASSAGES = sa.text(f"""
     WITH runs AS ({_LATEST}), lines AS (
         SELECT t.workflow_id, t.kind, row_number() OVER run AS n,
                extract(epoch FROM greatest(
-                   lead(t.happened_at) OVER run - t.happened_at, interval '0'))::double precision AS dwell
+                   lead(t.happened_at) OVER run - t.happened_at, interval '0')
+               )::double precision AS dwell
         FROM runs JOIN timeline t USING (workflow_id)
         WINDOW run AS (PARTITION BY t.workflow_id ORDER BY t.id))
     SELECT kind, count(DISTINCT workflow_id), {_DWELL}
