@@ -15,8 +15,11 @@ from console import (
     live,
     mails,
     messages,
+    operations,
     orders,
     policies,
+    processes,
+    schedules,
     search,
     sign_in,
     staff,
@@ -45,6 +48,9 @@ SCREENS: tuple[APIRouter, ...] = (
     orders.router,
     figures.router,
     journey.router,
+    processes.router,
+    operations.router,
+    schedules.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

@@ -33,6 +33,8 @@ class Event(Base):
     accepted_by: Mapped[str]
     accepted_at: Mapped[datetime] = written_now()
 
+    __table_args__ = (sa.Index("ix_events_accepted_at", "accepted_at"),)
+
 
 def fingerprint_of(told: Mapping[str, Any]) -> str:
     """What a repeat is recognised by: sha256 of the canonical JSON of what was told."""

@@ -92,6 +92,11 @@ class Message(Base):
             ),
         ),
         sa.Index(
+            "ix_messages_in_trouble",
+            *("state", "queued_at"),
+            postgresql_where=sa.text("state IN ('unknown','failed')"),
+        ),
+        sa.Index(
             "ix_messages_untold",
             "id",
             postgresql_where=sa.text(

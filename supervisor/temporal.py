@@ -38,6 +38,8 @@ DYNAMIC_CONFIG = {
     "history.workflowIdReuseMinimalInterval": '"0s"',
     "matching.enableFairness": "true",
     "history.shardIOConcurrency": "16",
+    # So that processes over which our program stumbles can be listed (TemporalReportedProblems).
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "3",
 }
 
 

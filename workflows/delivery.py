@@ -5,6 +5,7 @@ from typing import Any
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.workflow import ParentClosePolicy
 
 from activities.delivery import DeliveryActivities
@@ -365,24 +366,28 @@ class OrderDelivery(Process):
             return
         self._dealt_with.add("case")
         case_id = derived_id("case", self._order_id, because)
-        await workflow.start_child_workflow(
-            SupportCase.run,
-            CaseInput(
-                case_id=case_id,
-                customer_id=self._customer_id,
-                kind=CaseKind.FAILED_DELIVERY,
-                priority=Priority.HIGH,
-                opened_at=self._now,
-                event_id=because,
-                order_id=self._order_id,
-            ),
-            id=support_workflow_id(case_id),
-            task_queue=LIFECYCLE_QUEUE,
-            id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-            parent_close_policy=ParentClosePolicy.ABANDON,
-            search_attributes=search_attributes(self._customer_id, ProcessKind.SUPPORT),
-            static_summary=words,
-        )
+        try:
+            await workflow.start_child_workflow(
+                SupportCase.run,
+                CaseInput(
+                    case_id=case_id,
+                    customer_id=self._customer_id,
+                    kind=CaseKind.FAILED_DELIVERY,
+                    priority=Priority.HIGH,
+                    opened_at=self._now,
+                    event_id=because,
+                    order_id=self._order_id,
+                ),
+                id=support_workflow_id(case_id),
+                task_queue=LIFECYCLE_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                parent_close_policy=ParentClosePolicy.ABANDON,
+                search_attributes=search_attributes(self._customer_id, ProcessKind.SUPPORT),
+                static_summary=words,
+            )
+        except WorkflowAlreadyStartedError:
+            # Staff let the process go back to a point before it (a reset): the case is there.
+            workflow.logger.info("the case was opened before")
 
     # --- small words -------------------------------------------------------------------------
 

@@ -55,12 +55,12 @@ function exchange(fresh) {
       known.delete(part.id);
       if (!ours) waiting += 1;
       else if (ours.dataset.version !== part.dataset.version) {
-        if (ours.contains(document.activeElement) || ours.querySelector("details[open], :checked")) waiting += 1;
+        if (ours.contains(document.activeElement) || ours.querySelector("details[open], input:checked")) waiting += 1;
         else replace(ours, part);
       }
     }
     waiting += known.size;
-    if (waiting && !typing() && !region.contains(document.activeElement) && scrollY < 200 && !region.querySelector("details[open], :checked")) {
+    if (waiting && !typing() && !region.contains(document.activeElement) && scrollY < 200 && !region.querySelector("details[open], input:checked")) {
       replace(region, twin);
       waiting = 0;
     }

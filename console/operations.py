@@ -1,0 +1,39 @@
+"""Operations: what does not go on and why, queues and workers, messages in trouble."""
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from console.desk import AtDesk
+from console.processes import REASONS, unless_away
+from console.routes import ConsoleRoute
+from database.queries.operations import last_verification, message_figures, refusing_providers
+from database.queries.processes import names_of
+from domain.staff import Permission
+
+router = APIRouter(route_class=ConsoleRoute)
+
+
+@router.get("/operations")
+async def show_operations(desk: AtDesk) -> Response:
+    desk.require(Permission.STEER_PROCESSES)
+    troubles = await unless_away(desk, "/operations/processes", **desk.filters("kind"))
+    queues = await unless_away(desk, "/operations/queues")
+    schedules = await unless_away(desk, "/schedules")
+    known = troubles["items"] if troubles else []
+    async with desk.database() as session:
+        figures = await message_figures(session)
+        refusing = await refusing_providers(session)
+        verified = await last_verification(session)
+        names = await names_of(session, (one["customer_id"] for one in known if one["customer_id"]))
+    return desk.page(
+        "operations.html",
+        troubles=troubles,
+        names={str(customer_id): name for customer_id, name in names.items()},
+        queues=queues,
+        figures=figures,
+        refusing=refusing,
+        verified=verified,
+        schedules=schedules
+        and [one for one in schedules["items"] if one["missed"] or one["paused"]],
+        reasons=REASONS,
+    )
