@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    bulk_starts,
     claims,
     confirm_page,
     contacts,
@@ -91,6 +92,7 @@ PRIVATE: tuple[APIRouter, ...] = (
     delivery_reports.router,
     received_mails.router,
     received_texts.router,
+    bulk_starts.router,
     processes.router,
     schedules.router,
     policies.router,
