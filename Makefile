@@ -24,6 +24,7 @@ up: $(INSTALLED)  ## start everything; Ctrl-C stops
 	@$(BIN)/python crm.py up $(ARGS)
 
 test: $(INSTALLED)  ## the whole suite, on the real PostgreSQL and Temporal
+	@$(BIN)/python -m tests.browser_here
 	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --durations=5 $(ARGS)
 
 check: $(INSTALLED)  ## format, lint, import rules, types, the compose file

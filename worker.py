@@ -71,6 +71,7 @@ from workflows.schedules import (
     NightlyVerification,
     RetentionSweep,
     StaffDigest,
+    StorageSweep,
 )
 from workflows.support import SupportCase
 
@@ -90,6 +91,7 @@ BULK_WORKFLOWS: Sequence[type] = [
     KpiSnapshot,
     StaffDigest,
     NightlyVerification,
+    StorageSweep,
 ]
 _STEPS_AT_ONCE = 20
 _GRACE = timedelta(seconds=5)

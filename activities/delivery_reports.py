@@ -128,6 +128,7 @@ class _Subject:
             "new_told_at": told_at,
             "new_provider": self.provider,
             "new_answer": self.answer,
+            "still_unknown": self.state in (MessageState.SENDING, MessageState.UNKNOWN),
         }
 
 
@@ -205,6 +206,10 @@ _WRITE = (
         told_at=sa.bindparam("new_told_at"),
         provider=sa.bindparam("new_provider"),
         provider_answer=sa.bindparam("new_answer"),
+        # The token stays with a claim: by it the dispatcher adds its own yes (`_SETTLE`).
+        unknown_since=sa.case(
+            (sa.bindparam("still_unknown", type_=sa.Boolean), _messages.c.unknown_since)
+        ),
     )
 )
 

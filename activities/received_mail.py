@@ -42,6 +42,9 @@ from messaging.mail_reading import ReadMail, read_mail
 from messaging.mail_reports import Fate
 
 _TURN = 2.0  # seconds; then others have theirs
+_ATTEMPTS = 8  # that end without an outcome, over some hours: then it is the mail
+_AT_ONCE = 2  # of them
+_FIRST_WAIT, _LONGEST_WAIT = 15.0, 3600.0  # seconds
 _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
 _REPORTED = {
@@ -57,45 +60,95 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
     """Act on the next mails, each in a transaction of its own; what came of them.
 
     May be killed at any moment, or run twice at once: a mail that is locked is left alone. Raises
-    while PostgreSQL or Temporal is away; a mail that we stumble over is marked and holds up none.
+    while PostgreSQL or Temporal is away. A mail that we stumble over is marked, one whose attempts
+    have all ended without an outcome is set aside: neither holds up another.
     """
     outcomes: list[MailOutcome] = []
     over = time.monotonic() + _TURN
     while time.monotonic() < over:
-        mail_id: UUID | None = None
-        try:
-            async with sessions.begin() as session:
-                row = await session.scalar(_NEXT)
-                if row is None:
-                    break
-                mail_id = row.id
-                outcomes.append(await _Mail(session, client, signing_key, row).take_in())
-        except Exception as problem:
-            if mail_id is None or is_away(problem):
-                raise
-            _log.error("mail %s: %s", mail_id, where(problem))
-            await _mark_failed(sessions, mail_id, type(problem).__name__)
-            outcomes.append(MailOutcome.FAILED)
+        begun = await _begin_next(sessions)
+        if begun is None:
+            break
+        outcome = await _attempt(sessions, client, signing_key, *begun)
+        outcomes += [outcome] if outcome is not None else []
     return outcomes
 
 
-_NEXT = (
-    sa.select(ReceivedMail)
-    .where(ReceivedMail.processed_at.is_(None))
-    .order_by(ReceivedMail.id)
+async def _begin_next(sessions: Sessions) -> tuple[UUID, int] | None:
+    """The next mail and the number of this attempt: counted first, since it may end us."""
+    async with sessions.begin() as session:
+        begun = (await session.execute(_BEGIN)).one_or_none()
+        return (begun.id, begun.attempts) if begun is not None else None
+
+
+async def _attempt(
+    sessions: Sessions, client: Client, signing_key: bytes, mail_id: UUID, attempt: int
+) -> MailOutcome | None:
+    """What came of it; None when another intake has it."""
+    if attempt > _ATTEMPTS:
+        why = f"set aside: {_ATTEMPTS} attempts ended without an outcome"
+        return await _mark_failed(sessions, mail_id, why)
+    try:
+        async with sessions.begin() as session:
+            row = await session.scalar(_ONE, {"id": mail_id})
+            if row is None:
+                return None
+            return await _Mail(session, client, signing_key, row).take_in()
+    except Exception as problem:
+        if is_away(problem):
+            if attempt <= _AT_ONCE:
+                await _release(sessions, mail_id)
+            raise
+        _log.error("mail %s: %s", mail_id, where(problem))
+        return await _mark_failed(sessions, mail_id, type(problem).__name__)
+
+
+_unprocessed = ReceivedMail.processed_at.is_(None)
+_next = (
+    sa.select(ReceivedMail.id)
+    .where(_unprocessed, ReceivedMail.not_before <= sa.func.now())
+    .order_by(ReceivedMail.not_before, ReceivedMail.id)
     .limit(1)
+    .with_for_update(skip_locked=True)
+)
+# Until its next attempt others have their turn; each wait is four times as long as the last.
+_wait = sa.func.least(_LONGEST_WAIT, _FIRST_WAIT * sa.func.pow(4, ReceivedMail.attempts))
+_BEGIN = (
+    sa.update(ReceivedMail)
+    .where(ReceivedMail.id == _next.scalar_subquery())
+    .values(
+        attempts=ReceivedMail.attempts + 1,
+        not_before=sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, _wait),
+    )
+    .returning(ReceivedMail.id, ReceivedMail.attempts)
+    .execution_options(synchronize_session=False)
+)
+_ONE = (
+    sa.select(ReceivedMail)
+    .where(ReceivedMail.id == sa.bindparam("id"), _unprocessed)
     .options(undefer(ReceivedMail.raw))
     .with_for_update(skip_locked=True)
 )
 
 
-async def _mark_failed(sessions: Sessions, mail_id: UUID, problem: str) -> None:
+async def _release(sessions: Sessions, mail_id: UUID) -> None:
+    """To be tried again at once: mostly it was not the mail."""
     async with sessions.begin() as session:
         await session.execute(
             sa.update(ReceivedMail)
-            .where(ReceivedMail.id == mail_id, ReceivedMail.processed_at.is_(None))
+            .where(ReceivedMail.id == mail_id)
+            .values(not_before=sa.func.now())
+        )
+
+
+async def _mark_failed(sessions: Sessions, mail_id: UUID, problem: str) -> MailOutcome:
+    async with sessions.begin() as session:
+        await session.execute(
+            sa.update(ReceivedMail)
+            .where(ReceivedMail.id == mail_id, _unprocessed)
             .values(processed_at=sa.func.now(), outcome=MailOutcome.FAILED, because=problem)
         )
+    return MailOutcome.FAILED
 
 
 class _Thread(NamedTuple):
@@ -119,6 +172,7 @@ class _Mail:
 
     async def take_in(self) -> MailOutcome:
         row = self.row
+        assert row.raw is not None  # it is deleted only of what was acted upon
         # In a thread: a mail of 10 MB takes a second, and others share the event loop.
         read = await asyncio.to_thread(read_mail, row.raw, row.mail_from, row.rcpt_to)
         row.kind, row.because, row.left_out = read.kind, read.because, read.left_out

@@ -16,6 +16,7 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities.steps import current_policy
+from activities.storage import delete_past
 from activities.verify import PATIENCE, Conservation, record_verdict
 from database.base import Sessions
 from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer, KpiSnapshot
@@ -245,6 +246,12 @@ class SweepActivities:
             activity.logger.error("%s", finding.finding)
         found = sum(finding.count for finding in verdict.findings)
         return SweepResult(found=found, clean=verdict.clean)
+
+    @activity.defn
+    async def delete_what_is_past_its_time(self, occasion: Occasion) -> SweepResult:
+        """Under the policy of kind storage; batch by batch, so a repeat goes on from there."""
+        deleted = await delete_past(self.sessions, occasion.at, lambda: activity.heartbeat())
+        return SweepResult(found=deleted)
 
     async def _tell(self, customer_id: UUID, signal: str, fact: Fact) -> None:
         activity.heartbeat(str(customer_id))

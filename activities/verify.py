@@ -97,13 +97,16 @@ _NONE_GOES = """
                                         THEN interval '1 hour' ELSE interval '1 minute' END)
 """
 
-# Due and not taken; or taken and not settled.
+# Due and not taken; or taken and not settled, as it is for a moment with each.
 UNSETTLED = f"""
     SELECT x.key FROM messages x
     WHERE {_WITHIN} AND x.not_before < now() AND (
         x.state = 'sending'
         OR (x.state = 'queued' AND x.provider_answer IS NULL AND {_NONE_GOES}))
 """
+
+# A claim is renewed every few seconds for as long as its provider takes to answer.
+_CLAIM_HOLDS = "x.state = 'sending' AND x.claimed_at > now() - interval '1 minute'"
 
 CHECKS = (
     Check(
@@ -177,7 +180,7 @@ CHECKS = (
     Check(
         "messages_unsettled",
         "{count} messages are due and neither sent nor given up",
-        UNSETTLED,
+        f"{UNSETTLED} AND ({_CLAIM_HOLDS} AND x.claimed_by IS NOT NULL) IS NOT TRUE",
     ),
     Check(
         "messages_unexplained",

@@ -345,7 +345,7 @@ async def change_customer(
     response.headers["ETag"] = etag(view.version)
     if changed is None:
         raise changed_meanwhile("customer", view.version, view)
-    told = before.model_dump(mode="json", include=values.keys())
+    told = before.model_dump(mode="json", include=set(values))
     note_change(request, before=told)
     return view
 

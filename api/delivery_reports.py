@@ -38,7 +38,10 @@ class ReportView(BaseModel):
     kind: ReportKind
     effect: UUID | None = Field(description="the id of the message, as it was reported")
     message_id: UUID | None = Field(description="null: no message of ours has that id")
-    said: str = Field(description="as it was reported, without addresses")
+    said: str | None = Field(description="as it was reported, without addresses")
+    said_deleted_at: datetime | None = Field(
+        description="since when that is gone, under the policy of kind storage"
+    )
     reported_at: datetime = Field(description="by the clock of who reported it")
     received_at: datetime
     processed_at: datetime | None

@@ -43,6 +43,7 @@ class Code(StrEnum):
     UNKNOWN_CUSTOMER = "unknown_customer"
     UNKNOWN_ORDER = "unknown_order"
     UNKNOWN_CASE = "unknown_case"
+    DELETED = "deleted"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     NOT_ALLOWED_NOW = "not_allowed_now"
@@ -136,6 +137,11 @@ EXPLAINED: dict[Code, Explained] = {
         "Report order_placed first, with the same `source` and `order_reference`.",
     ),
     Code.UNKNOWN_CASE: Explained(404, "Unknown case", "Open a case first: POST /api/v1/cases."),
+    Code.DELETED: Explained(
+        410,
+        "It was deleted",
+        "Nothing brings it back: the time that the policy of kind storage gives it is over.",
+    ),
     Code.METHOD_NOT_ALLOWED: Explained(
         405, "The address has no such method", "Use one of the methods in the Allow header."
     ),

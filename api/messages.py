@@ -62,6 +62,9 @@ class MessageDetail(MessageView):
     subject: str | None
     text: str | None
     html: str | None
+    text_deleted_at: datetime | None = Field(
+        description="since when subject and text are gone, under the policy of kind storage"
+    )
     provider: str | None
     provider_answer: str | None
     decision: dict[str, Any] | None
@@ -135,6 +138,10 @@ class Explanation(BaseModel):
     provider: ProviderSaid
     reports: list[ReportView] = Field(description="in the order in which they were received")
     reactions: list[Reaction]
+    text_deleted_at: datetime | None = Field(description="under the policy of kind storage")
+    reactions_deleted_at: datetime | None = Field(
+        description="that there are none does not say, from then on, that there were none"
+    )
     replies: list[CameBack] = Field(description="mails that answer it or came back")
 
 
@@ -183,7 +190,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
     return Explanation(
         message_id=message_id,
         state=message.state,
-        words=_words(message, decision),
+        words=_words(message, decision) + _words_about_deletion(message),
         asked=Asked(
             workflow_id=message.workflow_id,
             step=message.step,
@@ -205,6 +212,8 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         ),
         reports=await _reports(session, message_id),
         reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
+        text_deleted_at=message.text_deleted_at,
+        reactions_deleted_at=message.reactions_deleted_at,
         replies=await _replies(session, message_id),
     )
 
@@ -244,6 +253,12 @@ async def _message(session: AsyncSession, message_id: UUID) -> Message:
     if message is None:
         raise not_found("message", message_id)
     return message
+
+
+def _words_about_deletion(message: Message) -> str:
+    if message.text_deleted_at is None:
+        return ""
+    return f" Its text was deleted on {message.text_deleted_at:%Y-%m-%d} under the storage policy."
 
 
 def _words(message: Message, decision: Decision | None) -> str:

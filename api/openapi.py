@@ -14,7 +14,9 @@ _DESCRIPTION = """\
 Every error is `application/problem+json` (RFC 9457) with a `code`, a `remedy` in words and, for
 invalid fields, JSON pointers. Lists are keyset pages: pass `next_cursor` back as `cursor` with the
 same filters. A POST may carry an `Idempotency-Key`: a repeat within 72 hours gets the first answer
-again. Dates of customers are business time; a date needs its time zone.
+again. A program sends the API key; a member of staff the cookie of a session and, with what changes
+something, its token as `X-CSRF-Token`: roles say who may do what. Dates of customers are business
+time; a date needs its time zone.
 """
 _EXAMPLE_ID = "0197b7c2-8d3e-7a51-9c64-2f1f4b8f2a10"
 _BY_FORMAT = {
@@ -104,8 +106,9 @@ def _add_errors(path: str, method: str, operation: Schema, *, public: bool) -> N
     elif path == "/livez":
         codes = []
     if not public:
-        codes += [Code.UNAUTHENTICATED, Code.UNKNOWN_PARAMETER, Code.INVALID_REQUEST]
-        if "{" in path or method == "post":
+        codes += [Code.UNAUTHENTICATED, Code.FORBIDDEN]
+        codes += [Code.UNKNOWN_PARAMETER, Code.INVALID_REQUEST]
+        if "{" in path or method in ("post", "put"):
             codes.append(Code.NOT_FOUND)
         if method in ("post", "patch", "put", "delete"):
             codes.append(Code.CONFLICT)

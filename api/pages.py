@@ -1,6 +1,7 @@
 """Renders the pages people open without a key; errors there are pages too."""
 
 import hashlib
+import re
 from base64 import b64encode
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -18,10 +19,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.service import RPCError
 
-from api.errors import EXPLAINED, Code, Problem
+from api.errors import Code, Problem
+from domain.templates import nearest_locale
 
 HTML = Path(__file__).with_name("html")
 LOCALES = ("en", "pt-BR")
+_RANGE = re.compile(
+    r"\s*([a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.\d{0,3})?)\s*)?", re.I
+)
+_MOST_RANGES = 20  # of a browser's languages; a person has few
 
 _STYLE = (HTML / "style.css").read_text()
 _STYLE_HASH = b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
@@ -56,8 +62,13 @@ def page(
 
 def words(lang: str, name: str, *about: object) -> str:
     """What a macro of <lang>/words.html says: the same words on a page and in the record of it."""
-    said = getattr(_environment.get_template(f"{lang}/words.html").module, name)(*about)
-    return str(said.unescape())
+    return str(said_in(lang)[name](*about).unescape())
+
+
+def said_in(lang: str) -> dict[str, Any]:
+    """All that <lang>/words.html says, by name."""
+    said = vars(_environment.get_template(f"{lang}/words.html").module)
+    return {name: what for name, what in said.items() if not name.startswith("_")}
 
 
 def form_fields(body: bytes) -> dict[str, list[str]]:
@@ -72,6 +83,22 @@ def page_locale(locale: str) -> str:
     except (ValueError, UnknownLocaleError):
         return LOCALES[0]
     return next((ours for ours in LOCALES if ours.partition("-")[0] == language), LOCALES[0])
+
+
+def browser_locale(accept_language: str) -> str:
+    """The locale of our pages that a browser likes best (RFC 9110 section 12.5.4), else English."""
+    found = map(_RANGE.fullmatch, accept_language.split(",", _MOST_RANGES)[:_MOST_RANGES])
+    liked = [(float(one[2] or 1), one[1]) for one in found if one is not None]
+    for weight, wanted in sorted(liked, key=lambda one: -one[0]):
+        ours = nearest_locale(LOCALES, wanted, default=False) if weight else None
+        if ours is not None:
+            return ours
+    return LOCALES[0]
+
+
+def note_reader(request: Request, locale: str) -> None:
+    """Whose page it is, should it become one about a problem."""
+    request.state.reader_locale = locale
 
 
 class PageProblem(Exception):
@@ -107,26 +134,23 @@ class PageRoute(APIRoute):
         return handle
 
 
-# Where the remedy for a program says nothing to a person.
-_TO_PEOPLE = {
-    Code.INVALID_REQUEST: (
-        "The form could not be read",
-        "Nothing was changed. Open the link in our message again, and send the form once more.",
-    )
-}
-
-
 async def _problem_page(request: Request, problem: Exception) -> HTMLResponse:
+    """In the customer's language where the link has told us whose it is, else in the browser's."""
     assert isinstance(problem, PageProblem)
-    explained = EXPLAINED[problem.code]
-    title, remedy = _TO_PEOPLE.get(problem.code, (explained.title, explained.remedy))
+    locale = getattr(request.state, "reader_locale", None)
+    accepted = request.headers.get("accept-language", "")
+    lang = page_locale(locale) if locale is not None else browser_locale(accepted)
+    said = said_in(lang)["problems"]
+    title, remedy = said.get(problem.code, said["other"])
     context = {
         "title": title,
         "remedy": remedy,
         "code": str(problem.code),
         "status": problem.status,
     }
-    return page("problem.html", context, status=problem.status)
+    answer = page("problem.html", context, lang=lang, status=problem.status)
+    answer.headers["Vary"] = "Accept-Language"
+    return answer
 
 
 def install(app: FastAPI) -> None:

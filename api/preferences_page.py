@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.deps import Held, Resources, Session
 from api.errors import Code, Problem
 from api.intake import now_on
-from api.pages import LOCALES, PageRoute, form_fields, page, page_locale, words
+from api.pages import LOCALES, PageRoute, form_fields, note_reader, page, page_locale, words
 from api.statements import tell_of_opt_out
 from database.queries.consents import Statement, ask_to_confirm, contact_policy, state_consent
 from database.queries.customers import hold_messages
@@ -79,6 +79,7 @@ async def change_preferences(
         wishes = _read_form(await request.body())
     except (ValueError, KeyError):
         raise Problem(Code.INVALID_REQUEST, "the form cannot be read") from None
+    note_reader(request, wishes.lang)
     async with held.sessions.begin() as own:
         await hold_messages(own, customer_id)
         policy = await contact_policy(own)

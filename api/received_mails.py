@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from sqlalchemy.orm import undefer
 
 from api.contacts import customer_clock
 from api.deps import Caller, Held, Session
-from api.errors import Code, Problem, invalid_field, not_found
+from api.errors import EXPLAINED, Code, Problem, invalid_field, not_found
 from api.event_bodies import ReplyReceivedEvent
 from api.fields import Base64, Body, Envelope, StaffId, Word, example
 from api.intake import Accepted, accept
@@ -34,6 +34,9 @@ _ATTRIBUTABLE = frozenset(
         MailOutcome.ATTRIBUTED,
     }
 )
+_MAY_BE_DELETED: dict[int | str, dict[str, Any]] = {
+    EXPLAINED[Code.DELETED].status: {"$ref": f"#/components/responses/{Code.DELETED}"}
+}
 _EXAMPLE = b64encode(b"From: ada@example.com\r\nSubject: Re: Your order\r\n\r\nYes.\r\n").decode()
 
 router = APIRouter(prefix=PREFIX, tags=["received mails"], route_class=ApiRoute)
@@ -71,6 +74,10 @@ class ReceivedMailView(BaseModel):
     mail_from: str | None
     rcpt_to: list[str]
     received_at: datetime
+    attempts: int = Field(description="how often we began to act on it")
+    raw_deleted_at: datetime | None = Field(
+        description="since when the mail as it came, and what was attached, are gone"
+    )
     kind: MailKind | None = Field(description="null while nobody has looked at it")
     because: str | None = Field(description="what it was recognised by")
     sender: str | None = Field(description="as the mail says; anybody can write anything there")
@@ -178,28 +185,39 @@ async def show_received_mail(mail_id: UUID, session: Session) -> ReceivedMailDet
     )
 
 
-@router.get("/{mail_id}/raw")
+@router.get("/{mail_id}/raw", responses=_MAY_BE_DELETED)
 async def show_raw_mail(mail_id: UUID, session: Session) -> RawMail:
-    """The mail byte for byte."""
+    """The mail byte for byte. 410 once its time under the policy of kind storage is over."""
     mail = await session.get(ReceivedMail, mail_id, options=[undefer(ReceivedMail.raw)])
     if mail is None:
         raise not_found("received mail", mail_id)
+    if mail.raw is None:
+        raise _deleted("mail", mail)
     return RawMail(id=mail_id, raw=b64encode(mail.raw).decode())
 
 
-@router.get("/{mail_id}/attachments/{attachment_id}")
+@router.get("/{mail_id}/attachments/{attachment_id}", responses=_MAY_BE_DELETED)
 async def show_mail_attachment(
     mail_id: UUID, attachment_id: UUID, session: Session
 ) -> AttachmentContent:
-    """One attachment. Its type and name are what a stranger wrote: show it to nobody unasked."""
+    """One attachment. Its type and name are what a stranger wrote: show it to nobody unasked.
+
+    410 once the time of its mail under the policy of kind storage is over.
+    """
     content = undefer(ReceivedAttachment.content)
     found = await session.get(ReceivedAttachment, attachment_id, options=[content])
     if found is None or found.mail_id != mail_id:
         raise not_found("attachment", attachment_id)
+    if found.content is None:
+        raise _deleted("attachment", await session.get_one(ReceivedMail, mail_id))
     return AttachmentContent(
         **AttachmentView.model_validate(found).model_dump(),
         content=b64encode(found.content).decode(),
     )
+
+
+def _deleted(what: str, mail: ReceivedMail) -> Problem:
+    return Problem(Code.DELETED, f"the {what} was deleted on {mail.raw_deleted_at:%Y-%m-%d}")
 
 
 @router.post("/{mail_id}/attribution", status_code=202)

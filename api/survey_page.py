@@ -14,7 +14,7 @@ from api.errors import Code, Problem
 from api.event_bodies import SurveyAnsweredEvent
 from api.fields import Prose
 from api.intake import accept, now_on
-from api.pages import PageRoute, form_fields, page, page_locale
+from api.pages import PageRoute, form_fields, note_reader, page, page_locale
 from database.customers import READING_LOCALE, Customer
 from database.events import Event
 from database.feedback import Survey
@@ -49,6 +49,7 @@ async def open_survey(
 ) -> HTMLResponse:
     """With a score: take it as the answer. Without, or for HEAD: only show the survey."""
     survey, locale = await _survey(session, held, token)
+    note_reader(request, locale)
     given = await _last_answer(session, survey)
     if score is not None and request.method == "GET":
         answer = given[1] if given else Answer(score)
@@ -62,6 +63,7 @@ async def answer_survey(
 ) -> HTMLResponse:
     """The form below the scores: expectation and comment."""
     survey, locale = await _survey(session, held, token)
+    note_reader(request, locale)
     answer = _read_form(await request.body())
     given = await _take(session, held, survey, answer)
     return _page(token, survey, locale, given[1], said=True)

@@ -23,8 +23,8 @@ HTML = Path(__file__).with_name("html")
 STATIC = Path(__file__).with_name("static")
 _NOBODYS_PAGE = {
     "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; form-action 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
 }
 

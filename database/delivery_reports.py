@@ -25,7 +25,8 @@ class DeliveryReportRow(Base):
     effect: Mapped[UUID | None]  # of the message, as reported
     message_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("messages.id"), index=True)
     provider: Mapped[str]
-    said: Mapped[str]
+    said: Mapped[str | None]
+    said_deleted_at: Mapped[datetime | None]  # machine time; under the policy of kind storage
     reported_at: Mapped[datetime]  # machine time at the source
     received_at: Mapped[datetime] = written_now()
     processed_at: Mapped[datetime | None]
@@ -42,6 +43,11 @@ class DeliveryReportRow(Base):
             "ix_delivery_reports_soft_bounces",
             "reported_at",
             postgresql_where=sa.text("kind = 'delayed'"),
+        ),
+        sa.Index(
+            "ix_delivery_reports_with_words",
+            *("received_at", "id"),
+            postgresql_where=sa.text("said IS NOT NULL AND processed_at IS NOT NULL"),
         ),
         sa.CheckConstraint(
             "processed_at IS NULL OR outcome IS NOT NULL", name="processed_has_an_outcome"

@@ -50,6 +50,8 @@ class Message(Base):
     subject: Mapped[str | None]
     text: Mapped[str | None]
     html: Mapped[str | None]
+    text_deleted_at: Mapped[datetime | None]  # machine time; with the subject, under the policy
+    reactions_deleted_at: Mapped[datetime | None]  # the newest time that some were
     accepted_at: Mapped[datetime | None]  # machine time of the provider's yes
     told_at: Mapped[datetime | None]  # the same moment in the customer's business time
     provider: Mapped[str | None]  # who was asked, from the claim on
@@ -71,6 +73,13 @@ class Message(Base):
             postgresql_where=sa.text("state IN ('queued','held')"),
         ),
         sa.Index("ix_messages_workflow_id", "workflow_id"),
+        sa.Index(  # what the policy of kind storage asks for
+            "ix_messages_with_text",
+            *("queued_at", "id"),
+            postgresql_where=sa.text(
+                "text IS NOT NULL AND state NOT IN ('queued','held','sending')"
+            ),
+        ),
         sa.Index(
             "ix_messages_untold",
             "id",

@@ -27,3 +27,5 @@ class MessageReaction(Base):
         primary_key=True, server_default=sa.text("(now() AT TIME ZONE 'UTC')::date")
     )
     first_at: Mapped[datetime] = written_now()
+
+    __table_args__ = (sa.Index("ix_message_reactions_first_at", "first_at"),)

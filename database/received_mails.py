@@ -25,8 +25,11 @@ class ReceivedMail(Base):
     source: Mapped[str]  # smtp, or who called the API
     mail_from: Mapped[str | None]  # of the envelope; empty: the null return path; null: not known
     rcpt_to: Mapped[list[str]]
-    raw: Mapped[bytes] = mapped_column(deferred=True, deferred_raiseload=True)  # up to 10 MB
+    raw: Mapped[bytes | None] = mapped_column(deferred=True, deferred_raiseload=True)  # to 10 MB
+    raw_deleted_at: Mapped[datetime | None]  # machine time; with all that was in it but its words
     received_at: Mapped[datetime] = written_now()
+    attempts: Mapped[int] = mapped_column(default=0, server_default=sa.text("0"))
+    not_before: Mapped[datetime] = written_now()  # machine time: of the next attempt
 
     # As it was understood. What a person wrote is here and in the event; never in a process.
     kind: Mapped[MailKind | None]
@@ -49,13 +52,23 @@ class ReceivedMail(Base):
 
     __table_args__ = (
         sa.Index(
-            "ix_received_mails_unprocessed", "id", postgresql_where=sa.text("processed_at IS NULL")
+            "ix_received_mails_unprocessed",
+            *("not_before", "id"),
+            postgresql_where=sa.text("processed_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_received_mails_with_raw",
+            *("received_at", "id"),
+            postgresql_where=sa.text("raw IS NOT NULL AND processed_at IS NOT NULL"),
         ),
         sa.Index("ix_received_mails_customer_id", "customer_id", "received_at"),
         sa.Index("ix_received_mails_answers", "answers"),
         sa.Index("ix_received_mails_event_id", "event_id"),
         sa.CheckConstraint(
             "(processed_at IS NULL) = (outcome IS NULL)", name="processed_has_an_outcome"
+        ),
+        sa.CheckConstraint(
+            "(raw IS NULL) = (raw_deleted_at IS NOT NULL)", name="raw_is_there_or_was_deleted"
         ),
     )
 
@@ -74,7 +87,7 @@ class ReceivedAttachment(Base):
     media_type: Mapped[str]
     size: Mapped[int]  # bytes
     sha256: Mapped[str]
-    content: Mapped[bytes] = mapped_column(deferred=True, deferred_raiseload=True)
+    content: Mapped[bytes | None] = mapped_column(deferred=True, deferred_raiseload=True)
 
     __table_args__ = (sa.UniqueConstraint("mail_id", "number"),)
 

@@ -1,29 +1,18 @@
-"""Chromium without a window, driven over a pipe (the DevTools protocol), for `docs/screenshots.py`.
+"""Chromium without a window, driven by Playwright: for the pictures and the browser tests."""
 
-Its command line takes pictures too, but can't wait for a page that draws itself by script.
-"""
-
-import base64
 import contextlib
-import fcntl
-import json
 import os
-import select
 import shutil
-import signal
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import playwright.sync_api as playwright
 
 WIDTH = 1280
-_PATIENCE = 40.0  # seconds for a page to show what we wait for
-_FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--hide-scrollbars", "--force-color-profile=srgb", "--lang=en-GB"),
-)
+PATIENCE = 40.0  # seconds for a page to show what we wait for
+# Chromium's own sandbox needs rights that root in a container does not have.
+FLAGS = [*([] if os.geteuid() else ["--no-sandbox"]), "--hide-scrollbars", "--lang=en-GB"]
 
 
 class NoPicture(Exception):
@@ -31,114 +20,69 @@ class NoPicture(Exception):
 
 
 def chromium() -> str:
+    """The program: the system's, or the one that `playwright install chromium` has fetched."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
+    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache/ms-playwright"))
+    for found_there in sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True):
+        return str(found_there)
     raise NoPicture("chromium is not installed: `apt-get install chromium`, then try again")
 
 
 @contextlib.contextmanager
-def opened_browser() -> Iterator["Page"]:
-    """A browser with one page and an empty profile; nothing of it stays."""
+def opened_browser() -> Iterator[playwright.Browser]:
+    """A browser with empty profiles; nothing of it stays."""
     program = chromium()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        commands, answers = os.pipe(), os.pipe()
-        theirs = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (commands[0], answers[1])]
-        ours = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (commands[1], answers[0])]
-        for end in (*commands, *answers):
-            os.close(end)
-        pid = os.posix_spawn(
-            program,
-            [program, *_FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}"],
-            os.environ,
-            file_actions=[
-                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                (os.POSIX_SPAWN_DUP2, theirs[0], 3),  # the two it expects
-                (os.POSIX_SPAWN_DUP2, theirs[1], 4),
-            ],
-            setpgroup=0,
-        )
-        for end in theirs:
-            os.close(end)
-        try:
-            yield Page(*ours)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            for end in ours:
-                os.close(end)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
 
 
 class Page:
-    def __init__(self, commands: int, answers: int) -> None:
-        self._commands, self._answers = commands, answers
-        self._read = b""
-        self._number = 0
-        self._session = ""
-        target = self._call("Target.createTarget", url="about:blank")["targetId"]
-        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
-        self._session = attached["sessionId"]
-        self._call("Page.enable")
+    """One page of a browser, as a picture is taken of it."""
+
+    def __init__(
+        self, browser: playwright.Browser, *, scheme: Literal["light", "dark"] = "light"
+    ) -> None:
+        self._context = browser.new_context(color_scheme=scheme, locale="en-GB")
+        self._context.set_default_timeout(PATIENCE * 1000)
+        self._page = self._context.new_page()
+
+    def sign_in(self, console: str, email: str, password: str) -> None:
+        """To the console; the cookie stays for all that is opened then."""
+        self._page.goto(f"{console}/sign-in")
+        self._page.get_by_label("E-mail").fill(email)
+        self._page.get_by_label("Password").fill(password)
+        self._page.get_by_role("button", name="Sign in").click()
+        self._page.get_by_role("navigation", name="Screens").wait_for()
 
     def open(self, url: str, *, showing: str, height: int, width: int = WIDTH) -> None:
-        """Go to `url` and wait until its text has `showing`. A wider page is scaled to WIDTH."""
-        size = {"width": width, "height": height, "mobile": False}
-        self._call("Emulation.setDeviceMetricsOverride", **size, deviceScaleFactor=WIDTH / width)
-        self._call("Page.navigate", url=url)
-        self.wait_for(f"document.body && document.body.innerText.includes({json.dumps(showing)})")
-
-    def wait_for(self, condition: str) -> None:
-        """Until a JavaScript expression is true."""
-        deadline = time.monotonic() + _PATIENCE
-        while not self.run(f"Boolean({condition})"):
-            if time.monotonic() > deadline:
-                seen = self.run("document.body ? document.body.innerText.slice(0, 300) : ''")
-                raise NoPicture(f"never true: {condition}; the page says {seen!r}")
-            time.sleep(0.2)
+        """Go to `url` and wait until its text has `showing`."""
+        self._page.set_viewport_size({"width": width, "height": height})
+        self._page.goto(url)
+        try:
+            self._page.get_by_text(showing).first.wait_for()
+        except playwright.TimeoutError:
+            seen = self._page.inner_text("body")[:300]
+            raise NoPicture(f"{url} never shows {showing!r}; it says {seen!r}") from None
 
     def press(self, label: str) -> None:
         """The button with that text, once it is there."""
-        buttons = "[...document.querySelectorAll('button')]"
-        button = f"{buttons}.find(b => b.innerText.trim() == {json.dumps(label)})"
-        self.wait_for(button)
-        self.run(f"{button}.click()")
+        self._page.get_by_role("button", name=label, exact=True).first.click()
 
     def scroll_down(self) -> None:
         """To the end of whatever scrolls."""
-        down = "document.querySelectorAll('*').forEach(e => { e.scrollTop = 1e6 })"
-        self.run(f"{down}; window.scrollTo(0, 1e6)")
+        self.run("document.querySelectorAll('*').forEach(e => { e.scrollTop = 1e6 })")
 
     def run(self, script: str) -> Any:
-        done = self._call("Runtime.evaluate", expression=script, returnByValue=True)
-        return done.get("result", {}).get("value")
+        return self._page.evaluate(script)
 
-    def picture(self, path: Path) -> None:
-        time.sleep(0.7)  # what fades in has done so
-        taken = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=False)
-        path.write_bytes(base64.b64decode(taken["data"]))
+    def picture(self, path: Path, *, whole: bool = False) -> None:
+        """What is seen, or the `whole` page as far as it scrolls."""
+        self._page.wait_for_timeout(700)  # what fades in has done so
+        self._page.screenshot(path=path, full_page=whole, scale="css")
 
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._number += 1
-        call: dict[str, Any] = {"id": self._number, "method": method, "params": parameters}
-        if self._session:
-            call["sessionId"] = self._session
-        os.write(self._commands, json.dumps(call).encode() + b"\0")
-        while True:
-            message = json.loads(self._next())
-            if message.get("id") == self._number:
-                if "error" in message:
-                    raise NoPicture(f"chromium refused {method}: {message['error']['message']}")
-                result: dict[str, Any] = message["result"]
-                return result
-
-    def _next(self) -> bytes:
-        while b"\0" not in self._read:
-            ready, _, _ = select.select([self._answers], [], [], _PATIENCE)
-            part = os.read(self._answers, 1 << 20) if ready else b""
-            if not part:
-                raise NoPicture("chromium ended or does not answer")
-            self._read += part
-        message, _, self._read = self._read.partition(b"\0")
-        return message
+    def close(self) -> None:
+        self._context.close()

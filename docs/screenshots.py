@@ -183,10 +183,10 @@ def _keep(page: Page, name: str) -> None:
 
 def main() -> None:
     run = running_instance(Settings.from_environment().data_dir.absolute())
-    with opened_browser() as page:
+    with opened_browser() as browser:
         story = Story(run)
         print("playing the story; it takes about half a minute")
-        take(run, page, story, *tell(story))
+        take(run, Page(browser), story, *tell(story))
 
 
 if __name__ == "__main__":

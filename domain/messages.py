@@ -96,9 +96,9 @@ _C = MessageClass
 _P = Purpose
 
 MESSAGES: dict[Template, MessageKind] = {
-    Template.MARKETING_WELCOME: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
-    Template.MARKETING_VALUE: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
-    Template.MARKETING_LAST: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
+    Template.MARKETING_WELCOME: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
+    Template.MARKETING_VALUE: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
+    Template.MARKETING_LAST: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
     Template.ORDER_CONFIRMED: MessageKind(
         _C.TRANSACTIONAL, _P.ORDERS, _BOTH, ("order", "lines", "total", "promised_on")
     ),
@@ -132,16 +132,14 @@ MESSAGES: dict[Template, MessageKind] = {
     Template.REFERRAL_REQUEST: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
     Template.RECOVERY_STARTED: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("contact_by",)),
     Template.RECOVERY_OUTCOME: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("text",)),
-    Template.CASE_ACKNOWLEDGED: MessageKind(
-        _C.SERVICE, _P.SUPPORT, _ENGLISH, ("case", "respond_by")
-    ),
-    Template.CASE_REPLY: MessageKind(_C.SERVICE, _P.SUPPORT, _ENGLISH, ("case", "text")),
-    Template.CASE_WAITING: MessageKind(_C.SERVICE, _P.SUPPORT, _ENGLISH, ("case", "text")),
-    Template.CASE_WAITING_REMINDER: MessageKind(_C.SERVICE, _P.SUPPORT, _ENGLISH, ("case",)),
-    Template.CASE_RESOLVED: MessageKind(_C.SERVICE, _P.SUPPORT, _ENGLISH, ("case", "text")),
-    Template.RETENTION_CHECK_IN: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
-    Template.RETENTION_OFFER: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH, ("offer_until",)),
-    Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _ENGLISH),
+    Template.CASE_ACKNOWLEDGED: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("case", "respond_by")),
+    Template.CASE_REPLY: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("case", "text")),
+    Template.CASE_WAITING: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("case", "text")),
+    Template.CASE_WAITING_REMINDER: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("case",)),
+    Template.CASE_RESOLVED: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH, ("case", "text")),
+    Template.RETENTION_CHECK_IN: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
+    Template.RETENTION_OFFER: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH, ("offer_until",)),
+    Template.WIN_BACK: MessageKind(_C.MARKETING, _P.MARKETING, _BOTH),
     # Not of the purpose marketing: it is counted against no limit of selling.
     Template.CONFIRM_OPT_IN: MessageKind(_C.TRANSACTIONAL, _P.SUPPORT, _BOTH, ("confirm_until",)),
     Template.SMS_HELP: MessageKind(_C.SERVICE, _P.SUPPORT, _BOTH),

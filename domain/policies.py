@@ -1,7 +1,8 @@
 """The policies: every duration, count and limit of the processes, versioned and published by staff.
 
 A process takes the policy in force at its start and keeps it to its end; those of kind contact and
-sending are read anew for the messages that are due. Durations are business time; ISO 8601 in JSON.
+sending are read anew for the messages that are due, that of kind storage every night. Durations are
+business time; ISO 8601 in JSON.
 """
 
 import re
@@ -26,6 +27,7 @@ class PolicyKind(StrEnum):
     RETENTION = "retention"
     CONTACT = "contact"
     SENDING = "sending"
+    STORAGE = "storage"
 
 
 class Priority(StrEnum):
@@ -248,6 +250,26 @@ class SendingPolicy(_Policy):
         return accounts[ProviderName(provider)]
 
 
+class StoragePolicy(_Policy):
+    """How long what people wrote and were written is kept: no longer than it serves a purpose
+    (storage limitation, GDPR art. 5(1)(e)). That it was sent, when, to whom and what came of it
+    stays. The years are ours: the law names none, and a year is 365 days.
+    """
+
+    message_texts: timedelta = _duration(
+        timedelta(days=730), "subject and text of a message, after it was asked for"
+    )
+    delivery_reports: timedelta = _duration(
+        timedelta(days=365), "what a provider said about a message, after it was reported"
+    )
+    reactions: timedelta = _duration(
+        timedelta(days=365), "that a message was opened and its links followed, after it was"
+    )
+    raw_mails: timedelta = _duration(
+        timedelta(days=180), "a mail that came to us as it came, with its attachments"
+    )
+
+
 Policy = (
     MarketingPolicy
     | DeliveryPolicy
@@ -256,6 +278,7 @@ Policy = (
     | RetentionPolicy
     | ContactPolicy
     | SendingPolicy
+    | StoragePolicy
 )
 
 POLICIES: dict[PolicyKind, type[Policy]] = {
@@ -266,6 +289,7 @@ POLICIES: dict[PolicyKind, type[Policy]] = {
     PolicyKind.RETENTION: RetentionPolicy,
     PolicyKind.CONTACT: ContactPolicy,
     PolicyKind.SENDING: SendingPolicy,
+    PolicyKind.STORAGE: StoragePolicy,
 }
 
 

@@ -15,6 +15,7 @@ class ScheduleName(StrEnum):
     KPI_SNAPSHOT = "kpi-snapshot"
     STAFF_DIGEST = "staff-digest"
     VERIFY = "verify"
+    STORAGE_SWEEP = "storage-sweep"
 
 
 class Recurrence(NamedTuple):
@@ -38,6 +39,9 @@ RECURRENCES: dict[ScheduleName, Recurrence] = {
     ),
     ScheduleName.VERIFY: Recurrence(
         "NightlyVerification", "30 4 * * *", "Checks that nothing was lost, doubled or stuck"
+    ),
+    ScheduleName.STORAGE_SWEEP: Recurrence(
+        "StorageSweep", "30 2 * * *", "Deletes the texts and mails whose time is over"
     ),
 }
 

@@ -8,7 +8,7 @@ from temporalio.common import SearchAttributeKey
 
 from activities.sweeps import SweepActivities
 from domain.schedules import Occasion, SweepResult
-from workflows.options import SWEEP
+from workflows.options import LONG_SWEEP, SWEEP, ActivityOptions
 
 _DUE = SearchAttributeKey.for_datetime("TemporalScheduledStartTime")  # set by the schedule
 
@@ -20,10 +20,12 @@ def _due_at() -> datetime:
 
 
 async def _run(
-    activity: Callable[[SweepActivities, Occasion], Awaitable[SweepResult]], summary: str
+    activity: Callable[[SweepActivities, Occasion], Awaitable[SweepResult]],
+    summary: str,
+    options: ActivityOptions = SWEEP,
 ) -> SweepResult:
     return await workflow.execute_activity_method(
-        activity, Occasion(at=_due_at()), summary=summary, **SWEEP
+        activity, Occasion(at=_due_at()), summary=summary, **options
     )
 
 
@@ -67,4 +69,15 @@ class NightlyVerification:
             await _run(SweepActivities.forget_answers, "forget answers kept for repeated requests")
         return await _run(
             SweepActivities.check_conservation, "check that nothing is lost, doubled or stuck"
+        )
+
+
+@workflow.defn
+class StorageSweep:
+    @workflow.run
+    async def run(self) -> SweepResult:
+        return await _run(
+            SweepActivities.delete_what_is_past_its_time,
+            "delete texts and mails whose time is over",
+            LONG_SWEEP,
         )

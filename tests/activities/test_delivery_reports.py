@@ -105,6 +105,20 @@ async def test_a_delivery_is_recorded_and_leaves_the_providers_answer(desk: Desk
     assert await desk.take_in() == [], "each is taken once"
 
 
+@pytest.mark.parametrize(
+    ("kind", "doubted"),
+    [("delivered", False), ("bounced", False), ("other", True)],
+)
+async def test_what_is_known_again_was_not_unknown_since(
+    desk: Desk, kind: str, doubted: bool
+) -> None:
+    await queue(desk.sessions)
+    unknown = await desk.put(MessageState.UNKNOWN, unknown_since=AT, provider_answer="lost")
+    await desk.report(unknown.id, ReportKind(kind))
+    await desk.take_in()
+    assert ((await desk.message()).unknown_since is not None) is doubted
+
+
 @pytest.mark.parametrize("kind", ["accepted", "delayed", "delivered", "bounced", "complained"])
 async def test_a_report_may_come_before_our_own_yes_which_then_adds_what_it_knows(
     desk: Desk, kind: str

@@ -466,6 +466,51 @@ async def test_temporal_away_leaves_the_mail_for_later(desk: Desk) -> None:
     assert (await desk.take_in()) == [MailOutcome.REPLY_RECEIVED]
 
 
+async def until_its_turn(desk: Desk) -> None:
+    """The machine's time goes on until every mail may be tried again."""
+    async with desk.sessions.begin() as session:
+        await session.execute(sa.update(ReceivedMail).values(not_before=sa.func.now()))
+
+
+async def test_a_mail_at_which_temporal_seems_away_for_ever_is_set_aside_and_says_so(
+    desk: Desk,
+) -> None:
+    """What it means to say to Temporal can be what Temporal never answers."""
+    await desk.sent()
+    async with desk.sessions.begin() as session:
+        await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], answer())
+    away = refusing(desk, RPCStatusCode.RESOURCE_EXHAUSTED)
+    for _ in range(8):
+        await until_its_turn(desk)
+        with pytest.raises(RPCError):
+            await away.take_in()
+    [mail] = await desk.all(ReceivedMail)
+    assert (mail.attempts, mail.outcome) == (8, None)
+    await until_its_turn(desk)
+    assert await away.take_in() == [MailOutcome.FAILED]
+    [mail] = await desk.all(ReceivedMail)
+    assert mail.because == "set aside: 8 attempts ended without an outcome"
+    assert await away.take_in() == []
+    assert await desk.all(Event) == []
+
+
+async def test_a_mail_that_is_tried_again_lets_others_go_before_it(desk: Desk) -> None:
+    await desk.sent()
+    away = refusing(desk, RPCStatusCode.UNAVAILABLE)
+    async with desk.sessions.begin() as session:
+        first, _ = await keep_mail(session, "smtp", "a@x", ["hello@mail.example"], answer("1"))
+    for _ in range(3):  # two at once, and one that has to wait after it
+        with pytest.raises(RPCError):
+            await away.take_in()
+    other = await desk.comes(answer("2", message_id="<2@mail.example.com>"))
+    assert other.outcome is MailOutcome.REPLY_RECEIVED
+    waits = await desk.mail(first)
+    assert (waits.attempts, waits.outcome) == (3, None)
+    assert waits.not_before > datetime.now(UTC)
+    await until_its_turn(desk)
+    assert await desk.take_in() == [MailOutcome.REPLY_RECEIVED]
+
+
 # --- what somebody made up -----------------------------------------------------------------------
 
 

@@ -370,6 +370,23 @@ async def test_a_message_whose_state_nothing_explains(
 
 
 @pytest.mark.parametrize(
+    ("by", "ago", "found"),
+    [
+        ("dispatcher-1", timedelta(seconds=20), []),
+        ("dispatcher-1", timedelta(minutes=2), ["messages_unsettled"]),
+        (None, timedelta(seconds=20), ["messages_unsettled"]),
+    ],
+    ids=["answers slowly", "is gone", "nobody's"],
+)
+async def test_a_message_that_is_being_handed_over_is_not_stuck(
+    world: World, by: str | None, ago: timedelta, found: list[str]
+) -> None:
+    claimed_at = datetime.now(UTC) - ago
+    await world.add(world.message(MessageState.SENDING, claimed_by=by, claimed_at=claimed_at))
+    assert await world.found() == found
+
+
+@pytest.mark.parametrize(
     ("message_class", "last", "found"),
     [
         (MessageClass.TRANSACTIONAL, timedelta(seconds=30), []),

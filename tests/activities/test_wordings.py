@@ -83,7 +83,7 @@ async def test_a_message_is_written_from_what_is_in_force_and_says_so(
         await queue(sessions, Template.CASE_REPLY)
         await until_settled(sessions)
         await publish(sessions, Template.CASE_REPLY, 2)
-        await queue(sessions, Template.CASE_REPLY, locale="pt-BR")
+        await queue(sessions, Template.CASE_REPLY, locale="de")
         found = await until_settled(sessions)
     assert versions(found) == ["file", "1", "2"]
     assert [message.subject for message in found][1:] == ["staff 1", "staff 2"]

@@ -42,7 +42,9 @@ def _routes(app: FastAPI) -> list[tuple[str, str]]:
 
 
 def test_what_is_public_is_written_down(app: FastAPI) -> None:
-    open_to_all = {path for _, path in _routes(app) if not path.startswith("/api/v1/")}
+    open_to_all = {
+        path for _, path in _routes(app) if not path.startswith(("/api/v1/", "/console"))
+    }
     assert open_to_all == PUBLIC
 
 
@@ -54,13 +56,32 @@ async def test_what_providers_sign_needs_no_key(app: FastAPI, stranger: httpx2.A
 
 
 async def test_everything_else_needs_the_key(app: FastAPI, stranger: httpx2.AsyncClient) -> None:
-    routes = [(method, path) for method, path in _routes(app) if path not in PUBLIC | SIGNED]
+    routes = [one for one in _routes(app) if one[1].startswith("/api/v1/") and one[1] not in SIGNED]
     assert len(routes) > 50
     for method, path in routes:
         for header in ({}, {"Authorization": "Bearer crm_wrong"}, {"Authorization": KEY}):
             answer = await stranger.request(method, path, headers=header)
             assert_problem(answer, 401, "unauthenticated")
             assert answer.headers["www-authenticate"].startswith("Bearer")
+
+
+async def test_every_page_of_the_console_needs_a_session(
+    app: FastAPI, stranger: httpx2.AsyncClient
+) -> None:
+    """The API's key opens none of them either: who acts there is a person."""
+    pages = [one for one in _routes(app) if one[1].startswith("/console")]
+    assert len(pages) > 10
+    for method, path in pages:
+        if path in ("/console/sign-in", "/console/static/{name}"):
+            continue
+        for header in ({}, {"Authorization": f"Bearer {KEY}"}, {"Cookie": "perennial_session=x"}):
+            answer = await stranger.request(method, path, headers=header)
+            if method == "GET":
+                assert answer.status_code == 303, path
+                assert answer.headers["location"].startswith("/console/sign-in?next=")
+            else:
+                assert answer.status_code == 401, path
+                assert "Sign in" in answer.text
 
 
 async def test_a_body_is_not_looked_at_before_the_key(stranger: httpx2.AsyncClient) -> None:

@@ -199,6 +199,30 @@ async def test_what_a_message_waits_for_is_told(
     assert said["words"] == words
 
 
+async def test_a_message_whose_text_was_deleted_says_so_and_still_what_came_of_it(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    said = await explained(
+        api,
+        sessions,
+        customer,
+        MessageState.ACCEPTED,
+        accepted_at=AT,
+        address="ada@example.com",
+        text_deleted_at=AT + timedelta(days=730),
+        reactions_deleted_at=AT + timedelta(days=365),
+    )
+    assert said["words"] == (
+        "Sent: the provider took it at 2026-03-02 02:30 UTC."
+        " Its text was deleted on 2028-03-01 under the storage policy."
+    )
+    assert said["reactions_deleted_at"] == "2027-03-02T02:30:00Z"
+    shown = (await api.get(f"/api/v1/messages/{said['message_id']}")).json()
+    assert (shown["subject"], shown["text"], shown["html"]) == (None, None, None)
+    assert shown["text_deleted_at"] == said["text_deleted_at"] == "2028-03-01T02:30:00Z"
+    assert (shown["address"], shown["state"]) == ("ada@example.com", "accepted")
+
+
 async def test_of_a_message_that_does_not_exist_nothing_is_explained(
     api: httpx2.AsyncClient,
 ) -> None:

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from sqlalchemy.dialects.postgresql import insert
 
+from api.pages import LOCALES, said_in
 from database.base import Sessions
 from database.customers import Consent
 from database.events import Event
@@ -161,6 +162,54 @@ async def test_links_that_are_not_ours_change_nothing(
     for form in ({}, {"score": "x"}, {"score": "3", "expectation": "?"}):
         assert (await stranger.post(link, data=form)).status_code in (404, 422)
     assert await _answers(sessions, survey) == []
+
+
+@pytest.mark.parametrize(
+    ("browser", "lang"),
+    [
+        (None, "en"),
+        ("pt-BR,pt;q=0.9,en;q=0.8", "pt-BR"),
+        ("de, PT;q=0.5, en;q=0.4", "pt-BR"),
+        ("pt;q=0.1, en-GB;q=0.7", "en"),
+        ("pt;q=0, *", "en"),
+        ("fr-CH, fr;q=0.9", "en"),
+        (";;, q=1, é, pt-BR;q=high", "en"),
+        ("pt;q=0.9" + ", x" * 2000, "pt-BR"),
+    ],
+)
+async def test_a_link_that_is_not_ours_is_refused_in_the_browsers_language(
+    stranger: httpx2.AsyncClient, browser: str | None, lang: str
+) -> None:
+    headers = {b"Accept-Language": browser.encode("latin-1")} if browser is not None else {}
+    said = {"en": "The link is not valid", "pt-BR": "O link não é válido"}
+    for bad in ("/s/x", "/u/x", "/v/x", "/p/x", "/c/x"):
+        answer = await stranger.get(bad, headers=headers)
+        assert answer.status_code == 404
+        assert answer.headers["vary"] == "Accept-Language"
+        page = ReadPage(answer.text)
+        assert_anybody_can_use(page, lang)
+        assert said[lang] in page.text
+
+
+async def test_who_is_known_is_told_of_a_problem_in_his_own_language(
+    stranger: httpx2.AsyncClient, sessions: Sessions, make_customer: MakeCustomer
+) -> None:
+    customer = await make_customer(locale="pt-BR")
+    survey = await _asked(sessions, customer, str(uuid4()))
+    answer = await stranger.get(
+        _survey_link(survey), params={"score": 6}, headers={"Accept-Language": "en"}
+    )
+    assert answer.status_code == 404
+    page = ReadPage(answer.text)
+    assert_anybody_can_use(page, "pt-BR")
+    assert "O link não é válido" in page.text
+
+
+@pytest.mark.parametrize("lang", LOCALES)
+def test_each_language_has_the_same_words(lang: str) -> None:
+    """And none that another lacks: a page in it would fail for its readers alone."""
+    assert set(said_in(lang)) == set(said_in("en"))
+    assert set(said_in(lang)["problems"]) == set(said_in("en")["problems"])
 
 
 async def test_pages_speak_the_customers_language(

@@ -216,6 +216,7 @@ async def test_whatever_is_in_a_body_can_be_kept_and_shown(
     [shown] = listed.json()["items"]
     assert (shown["event_id"], shown["words"]) == (event_id, "The provider gave it up.")
     assert row.effect is None
+    assert row.said is not None
     assert row.said.startswith("email.failed: {{7*7}} ')")
     assert len(row.said) <= 500
     future = b'{"type": "email.sent", "created_at": "9999-12-31T23:59:59-14:00"}'

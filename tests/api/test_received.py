@@ -2,6 +2,7 @@
 
 from base64 import b64decode, b64encode
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
@@ -13,6 +14,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from activities.received_mail import take_in_mail
 from activities.received_texts import take_in_texts
+from activities.storage import delete_past
 from api.twilio_events import twilio_signature
 from database.base import Sessions
 from database.customers import ContactPoint, Suppression
@@ -195,6 +197,26 @@ async def test_a_mail_that_was_acted_upon_is_not_given_away(desk: Desk, customer
     assert_problem(refused, 409, "not_allowed_now")
     for path in ("", "/raw", "/attachments/" + str(uuid4())):
         assert_problem(await desk.api.get(f"{MAILS}/{uuid4()}{path}"), 404, "not_found")
+
+
+async def test_what_was_deleted_of_a_mail_is_gone_and_the_rest_is_told(
+    desk: Desk, customer: UUID, sessions: Sessions
+) -> None:
+    address = await desk.address_of(customer)
+    raw = with_files(("photo.jpg", uuid4().bytes))
+    mail = await desk.comes(raw.replace(b"ada@example.com", address.encode()))
+    path = f"{MAILS}/{mail['id']}"
+    [file] = (await desk.get(path))["attachments"]
+    assert await delete_past(sessions, datetime.now(UTC) + timedelta(days=181), lambda: None)
+    shown = await desk.get(path)
+    day = shown["raw_deleted_at"][:10]
+    assert (shown["attachments"], shown["text"]) == ([file], mail["text"])
+    for what, below in (("mail", "raw"), ("attachment", f"attachments/{file['id']}")):
+        gone = assert_problem(await desk.api.get(f"{path}/{below}"), 410, "deleted")
+        assert gone["detail"] == f"the {what} was deleted on {day}"
+    body = {"raw": b64encode(raw.replace(b"ada@example.com", address.encode())).decode()}
+    again = await desk.api.post(MAILS, json={**body, "mail_from": "a@example.com"})
+    assert again.json() == {"id": mail["id"], "duplicate": True}
 
 
 # --- text messages -------------------------------------------------------------------------------

@@ -82,14 +82,14 @@ async def test_from_draft_to_publishing_and_back(api: httpx2.AsyncClient) -> Non
     number = draft.json()["number"]
     assert draft.headers["location"] == f"{CASE}/versions/{number}"
     assert (draft.json()["state"], draft.json()["faults"]) == ("draft", [])
-    assert await in_force(api) == {"en/neutral": "file"}
+    assert await in_force(api) == {"en/neutral": "file", "pt-BR/neutral": "file"}
     first = await publish(api, draft)
     assert first.status_code == 201, first.text
     assert first.json()["replaced"] is None
     assert first.json()["published_by"] == "agent-8"
     second = await publish(api, await drafted(api, subject="Second"))
     assert second.json()["replaced"] == number
-    assert await in_force(api) == {"en/neutral": str(number + 1)}
+    assert await in_force(api) == {"en/neutral": str(number + 1), "pt-BR/neutral": "file"}
 
     wording = {"locale": "en", "tone": "neutral"}
     back = await api.post(f"{CASE}/rollbacks", json={**wording, "to": number, "by": "agent-9"})
@@ -101,7 +101,7 @@ async def test_from_draft_to_publishing_and_back(api: httpx2.AsyncClient) -> Non
     assert again["sources"]["subject"] == SOUND["subject"]
     to_file = await api.post(f"{CASE}/rollbacks", json={**wording, "to": None})
     assert to_file.json()["version"] == "file"
-    assert await in_force(api) == {"en/neutral": "file"}
+    assert await in_force(api) == {"en/neutral": "file", "pt-BR/neutral": "file"}
     assert_problem(
         await api.post(f"{CASE}/rollbacks", json={**wording, "to": None}), 409, "conflict"
     )
@@ -195,7 +195,7 @@ async def test_each_fault_is_told_with_its_part_and_line(api: httpx2.AsyncClient
     assert {one["pointer"] for one in problem["errors"]} == {"/subject", "/body_text", "/body_mjml"}
     details = [one["detail"] for one in problem["errors"]]
     assert any(one.startswith("line 2: there is no variable 'nmae'") for one in details)
-    assert await in_force(api) == {"en/neutral": "file"}
+    assert await in_force(api) == {"en/neutral": "file", "pt-BR/neutral": "file"}
     mended = await api.put(
         draft.headers["location"], json=SOUND, headers={"If-Match": draft.headers["etag"]}
     )

@@ -1,7 +1,6 @@
 """A real Chromium at the real console, on the real API, workers and servers."""
 
 import asyncio
-import os
 import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -18,7 +17,7 @@ from api.sign_in import new_session
 from database.base import Sessions
 from database.queries.staff import find_signed_in
 from database.staff import Staff
-from docs.browser import NoPicture, chromium
+from docs.browser import FLAGS, NoPicture, chromium
 from domain.tasks import Role
 from tests.api.conftest import (
     api,
@@ -77,9 +76,8 @@ async def browser() -> AsyncGenerator[Browser]:
         program = chromium()
     except NoPicture as reason:
         pytest.skip(str(reason))
-    sandbox = [] if os.geteuid() else ["--no-sandbox"]
     async with async_playwright() as playwright:
-        opened = await playwright.chromium.launch(executable_path=program, args=sandbox)
+        opened = await playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield opened
         await opened.close()
 

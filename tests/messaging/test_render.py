@@ -5,11 +5,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from jinja2.meta import find_undeclared_variables
 
 from domain.messages import MESSAGES, Channel, MessageClass, Template
-from messaging.render import TEMPLATES, NotRendered, Renderer, sample_context
+from messaging.render import TEMPLATES, NotRendered, Renderer, environment_of, sample_context
 
 RENDERER = Renderer("Perennial")
+SYNTAX = environment_of()
 CLAIMED = [(template, locale) for template, kind in MESSAGES.items() for locale in kind.locales]
 
 
@@ -50,6 +52,27 @@ def test_no_template_is_without_a_message_and_no_message_claims_a_locale_it_lack
         if folder.parent.name != "_layout"
     }
     assert found == {(str(template), locale) for template, locale in CLAIMED}
+
+
+OFFERED = {locale for kind in MESSAGES.values() for locale in kind.locales}
+
+
+def _used(path: Path) -> dict[str, set[str]]:
+    """The variables of each part of a wording; the frame around it is the same for all."""
+    return {
+        part.name: find_undeclared_variables(SYNTAX.parse(part.read_text()))
+        for part in path.iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    "template", [one for one in Template if MESSAGES[one].message_class is not MessageClass.STAFF]
+)
+def test_customers_read_the_same_in_every_language_that_is_offered(template: Template) -> None:
+    english = _used(TEMPLATES / template / "en")
+    assert "pt-BR" in OFFERED
+    for locale in OFFERED:
+        assert _used(TEMPLATES / template / locale) == english, locale
 
 
 @pytest.mark.parametrize("path", sorted(TEMPLATES.glob("*/*/sms.txt")), ids=str)

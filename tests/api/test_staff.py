@@ -1,0 +1,252 @@
+"""Staff by the API: roles, sessions, and the record of what each did."""
+
+from datetime import timedelta
+from uuid import uuid4
+
+import httpx2
+import pytest
+import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from api.deps import CSRF_HEADER, SAFE_METHODS, SESSION_COOKIE
+from api.routing import needed_permission
+from api.sign_in import new_session
+from database.base import Sessions
+from database.queries.staff import find_signed_in
+from database.staff import Staff, StaffAction, StaffSession
+from domain.passwords import hashed_password, is_right, judge_password, one_time_password
+from domain.staff import (
+    FIRST_WAIT,
+    FREE_FAILURES,
+    LONGEST_WAIT,
+    PERMISSIONS,
+    Permission,
+    wait_after,
+)
+from domain.tasks import Role
+from tests.api.conftest import MakeCustomer, assert_problem
+
+Json = dict[str, object]
+
+
+async def _made(api: httpx2.AsyncClient, role: Role) -> str:
+    staff_id = f"{role.replace('_', '-')}-{uuid4().hex[:8]}"
+    body = {"id": staff_id, "email": f"{staff_id}@example.com", "name": "Ana", "role": role}
+    answer = await api.post("/api/v1/staff", json=body)
+    assert answer.status_code == 201, answer.text
+    assert_problem(await api.post("/api/v1/staff", json=body), 409, "conflict")
+    return staff_id
+
+
+async def _signed_in(
+    app: FastAPI, sessions: Sessions, staff_id: str, *, one_time: bool = False
+) -> httpx2.AsyncClient:
+    async with sessions.begin() as session:
+        staff = await session.get_one(Staff, staff_id)
+        staff.one_time_password = one_time
+        token = await new_session(session, staff_id, "tests")
+        signed_in = await find_signed_in(session, token)
+    assert signed_in is not None
+    return httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False),
+        base_url="http://crm",
+        cookies={SESSION_COOKIE: token},
+        headers={CSRF_HEADER: signed_in.session.csrf_token},
+    )
+
+
+def test_what_changes_something_says_who_may(app: FastAPI) -> None:
+    """Without it only programs may; those are written down here."""
+    routes = [context.original_route for context in iter_route_contexts(app.routes)]
+    undeclared = {
+        route.endpoint.__name__
+        for route in routes
+        if isinstance(route, APIRoute)
+        and route.path_format.startswith("/")
+        and not SAFE_METHODS.issuperset(route.methods or ())
+        and route.endpoint.__module__.startswith("api.")
+        and needed_permission(route.endpoint) is None
+    }
+    pages = {"confirm_consent", "change_preferences", "answer_survey", "unsubscribe_customer"}
+    webhooks = {"take_resend_event", "take_twilio_event", "take_twilio_text"}
+    programs = {
+        *("report_event", "upsert_customers", "start_simulation"),
+        *("take_received_mail", "take_received_text"),
+    }
+    assert undeclared == pages | webhooks | programs
+
+
+def test_every_permission_belongs_to_somebody() -> None:
+    assert set.union(*map(set, PERMISSIONS.values())) == set(Permission)
+    assert all(Permission.READ in may for may in PERMISSIONS.values())
+    assert Permission.MANAGE_STAFF not in PERMISSIONS[Role.MANAGER]
+
+
+async def test_a_role_does_what_it_may_and_signs_with_its_own_id(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions, make_customer: MakeCustomer
+) -> None:
+    customer = await make_customer()
+    rep = await _made(api, Role.SALES_REP)
+    async with await _signed_in(app, sessions, rep) as client:
+        me = (await client.get("/api/v1/staff/me")).json()
+        assert me["id"] == rep
+        assert set(me["permissions"]) == PERMISSIONS[Role.SALES_REP]
+        refused = await client.post("/api/v1/policies/delivery", json={"document": {}})
+        assert_problem(refused, 403, "forbidden")
+        case = {"kind": "support", "customer_id": str(customer), "text": "x"}
+        key = {"Idempotency-Key": uuid4().hex}
+        assert_problem(
+            await client.post("/api/v1/processes", json=case, headers=key), 403, "forbidden"
+        )
+        assert_problem(await client.get("/api/v1/staff-actions"), 403, "forbidden")
+        assert_problem(await client.post("/api/v1/events", json={}), 403, "forbidden")
+
+        seen = await client.get(f"/api/v1/customers/{customer}")
+        changed = await client.patch(
+            f"/api/v1/customers/{customer}",
+            json={"name": "Ada King"},
+            headers={"If-Match": seen.headers["etag"]},
+        )
+        assert changed.status_code == 200, changed.text
+    async with sessions() as session:
+        action = (
+            await session.scalars(sa.select(StaffAction).where(StaffAction.staff_id == rep))
+        ).one()
+    assert action.operation == "change_customer"
+    assert action.target == f"/customers/{customer}"
+    assert action.before == {"name": "Ada Lovelace"}
+    assert action.after == {"name": "Ada King"}
+
+    admin = await _made(api, Role.ADMIN)
+    async with await _signed_in(app, sessions, admin) as client:
+        policy = (await client.get("/api/v1/policies/delivery")).json()["current"]
+        body = {"document": policy["document"], "by": rep}
+        assert_problem(await client.post("/api/v1/policies/delivery", json=body), 403, "forbidden")
+        body = {"document": policy["document"], "replaces": policy["version"] + 5}
+        stale = await client.post("/api/v1/policies/delivery", json=body)
+        assert assert_problem(stale, 412, "precondition_failed")["current"] == policy
+        listed = await client.get("/api/v1/staff-actions", params={"staff_id": rep})
+        assert [one["operation"] for one in listed.json()["items"]] == ["change_customer"]
+
+
+async def test_without_its_token_a_session_changes_nothing(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    async with await _signed_in(app, sessions, await _made(api, Role.ADMIN)) as client:
+        for token in ("", "x"):
+            answer = await client.delete(
+                f"/api/v1/saved-views/{uuid4()}", headers={CSRF_HEADER: token}
+            )
+            assert_problem(answer, 403, "invalid_csrf_token")
+        answer = await client.delete(f"/api/v1/saved-views/{uuid4()}")
+        assert_problem(answer, 404, "not_found")
+
+
+async def test_a_password_for_once_opens_nothing_else(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.ADMIN)
+    once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
+    async with await _signed_in(app, sessions, staff_id, one_time=True) as client:
+        assert_problem(await client.get("/api/v1/customers"), 403, "password_change_required")
+        mine = one_time_password()
+        body = {"current_password": "wrong", "new_password": mine}
+        wrong = await client.post("/api/v1/staff/me/password", json=body)
+        assert_problem(wrong, 422, "invalid_request")
+        body = {"current_password": once, "new_password": mine}
+        assert (await client.post("/api/v1/staff/me/password", json=body)).status_code == 200
+        assert (await client.get("/api/v1/customers")).status_code == 200
+    async with sessions() as session:
+        recorded = (
+            await session.scalars(sa.select(StaffAction).where(StaffAction.staff_id == staff_id))
+        ).all()
+    assert [one.after for one in recorded] == [{}]  # no password is kept
+
+
+async def test_a_session_ends_at_once(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+
+    async def seen(client: httpx2.AsyncClient) -> int:
+        return (await client.get("/api/v1/customers", params={"limit": 1})).status_code
+
+    async with await _signed_in(app, sessions, staff_id) as client:
+        assert await seen(client) == 200
+        assert (await api.delete(f"/api/v1/staff/{staff_id}/sessions")).json() == {"ended": 1}
+        assert await seen(client) == 401
+    async with await _signed_in(app, sessions, staff_id) as client:
+        async with sessions.begin() as session:  # it has rested for too long
+            await session.execute(
+                sa.update(StaffSession)
+                .where(StaffSession.staff_id == staff_id)
+                .values(seen_at=sa.func.now() - timedelta(hours=13))
+            )
+        assert await seen(client) == 401
+    async with await _signed_in(app, sessions, staff_id) as client:
+        account = await api.get(f"/api/v1/staff/{staff_id}")
+        match = {"If-Match": account.headers["etag"]}
+        closed = await api.patch(
+            f"/api/v1/staff/{staff_id}", json={"disabled": True}, headers=match
+        )
+        assert closed.json()["disabled_at"]
+        assert await seen(client) == 401
+        again = await api.patch(f"/api/v1/staff/{staff_id}", json={"name": "B"}, headers=match)
+        assert_problem(again, 412, "precondition_failed")
+
+
+async def test_views_are_kept_for_oneself_or_for_all(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    mine, other = await _made(api, Role.SALES_REP), await _made(api, Role.OPS)
+    async with (
+        await _signed_in(app, sessions, mine) as me,
+        await _signed_in(app, sessions, other) as they,
+    ):
+        body = {"screen": "customers", "name": f"silent {mine}", "query": "stage=retention"}
+        kept = (await me.post("/api/v1/saved-views", json=body)).json()
+        shared = {**body, "name": f"all {mine}", "shared": True}
+        await me.post("/api/v1/saved-views", json=shared)
+        seen = (await they.get("/api/v1/saved-views", params={"screen": "customers"})).json()
+        assert shared["name"] in [one["name"] for one in seen["items"]]
+        assert body["name"] not in [one["name"] for one in seen["items"]]
+        refused = await they.delete(f"/api/v1/saved-views/{kept['id']}")
+        assert_problem(refused, 404, "not_found")
+        assert (await me.delete(f"/api/v1/saved-views/{kept['id']}")).status_code == 200
+
+
+async def test_somebody_who_manages_staff_stays(
+    api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    admin = await _made(api, Role.ADMIN)
+    async with sessions.begin() as session:
+        others = sa.update(Staff).where(Staff.role == Role.ADMIN, Staff.id != admin)
+        await session.execute(others.values(disabled_at=sa.func.now()))
+    for change in ({"disabled": True}, {"role": "ops"}):
+        refused = await api.patch(f"/api/v1/staff/{admin}", json=change, headers={"If-Match": "*"})
+        assert_problem(refused, 409, "conflict")
+
+
+def test_waiting_grows_with_failures() -> None:
+    assert wait_after(FREE_FAILURES - 1) == timedelta(0)
+    waits = [wait_after(n) for n in range(FREE_FAILURES, 40)]
+    assert waits[:3] == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT]
+    assert waits == sorted(waits)
+    assert waits[-1] == LONGEST_WAIT
+
+
+@pytest.mark.parametrize(
+    "word", ["short", "x" * 300, "aaaaaaaaaaaaaa", "ana.lima@example.com", "ababababababab"]
+)
+def test_a_password_that_is_guessed_is_refused(word: str) -> None:
+    with pytest.raises(ValueError, match="is too"):
+        judge_password(word, about="ana.lima@example.com")
+
+
+def test_a_password_is_known_by_its_hash_alone() -> None:
+    """Composed otherwise on another keyboard it is the same (NFKC)."""
+    known = hashed_password("caf\u00e9 au lait, no sugar", about="x")
+    assert is_right("cafe\u0301 au lait, no sugar", known)
+    assert not is_right("cafe au lait, no sugar", known)
+    assert not is_right("caf\u00e9 au lait, no sugar", None)
