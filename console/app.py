@@ -4,7 +4,18 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import FileResponse, Response
 
 from api.errors import Code, Problem
-from console import account, home, live, search, sign_in, staff
+from console import (
+    account,
+    customer,
+    customers,
+    home,
+    live,
+    saved_views,
+    search,
+    sign_in,
+    staff,
+    starts,
+)
 from console.desk import PREFIX
 from console.rendering import assets
 from console.routes import ConsoleRoute
@@ -16,6 +27,10 @@ SCREENS: tuple[APIRouter, ...] = (
     search.router,
     live.router,
     staff.router,
+    customers.router,
+    customer.router,
+    starts.router,
+    saved_views.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
