@@ -9,6 +9,8 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # What another project's shell may have left, and what would send the installation elsewhere.
 unexport PYTHONPATH PYTHONHOME PYTHONSTARTUP VIRTUAL_ENV
+# Without bytecode every process compiles all that it imports: pytest takes twice as long to collect.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help

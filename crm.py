@@ -148,6 +148,43 @@ def replay(
 
 
 @app.command()
+def fill(
+    customers: Annotated[int, typer.Option(min=1, help="How many customers.")] = 100_000,
+    orders: Annotated[int, typer.Option(min=0, help="How many orders, of all of them.")] = 300_000,
+    lines: Annotated[
+        int, typer.Option(min=0, help="How many lines all their timelines have together.")
+    ] = 1_000_000,
+    seed: Annotated[int, typer.Option(help="The same seed makes the same customers.")] = 1,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Also into a database that holds real customers.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Take out what was filled, and nothing else.")
+    ] = False,
+) -> None:
+    """Fill the database of the running instance to the size of a large installation.
+
+    For trying lists, search and the customer's page at that size; takes minutes. The customers are
+    nobody's: their references begin with FILL-, their addresses are of example.com and of numbers
+    set aside for fiction, and they belong to a simulation of their own.
+
+    Only rows are written. No process runs behind them, so none can be told anything; no message
+    waits, so none is sent; sweeps, the staff digest and `verify` leave them out. Without a running
+    instance CRM_DATABASE_URL says which database.
+    """
+    from replay.fill.command import run_fill, run_remove
+    from replay.fill.filling import Size
+
+    settings = Settings.from_environment()
+    given = settings.database_url
+    url = given.get_secret_value() if given else instance(settings).database_url
+    if remove:
+        run_remove(url)
+    else:
+        run_fill(url, Size(customers, orders, lines), seed=seed, yes=yes)
+
+
+@app.command()
 def verify(json_file: Json = None) -> None:
     """Check that nothing is lost, doubled or stuck: PostgreSQL, Temporal and messages agree."""
     from replay.verify import run_verify

@@ -15,8 +15,8 @@ from temporalio.service import RPCError
 
 from activities.faults import is_away, where
 from activities.suppressions import suppress
-from database.base import Sessions, insert_once
-from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
+from database.base import Sessions, insert_once, is_known
+from database.customers import CLOCK_COLUMNS, ContactPoint, Customer, Simulation, clock_in
 from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.processes import ProcessRow
@@ -31,7 +31,7 @@ from temporal_runtime import tell_process
 
 _BATCH = 200
 _TELL_LIMIT = 5.0  # seconds
-_SOFT_BOUNCES = 5  # messages to one address, within
+_SOFT_BOUNCES = 5  # messages to one address that were given up, within
 _SOFT_BOUNCES_WITHIN = timedelta(days=14)  # reliability.md §4
 _LINES = {ReportKind.BOUNCED: "message_bounced", ReportKind.COMPLAINED: "message_complained"}
 
@@ -137,7 +137,7 @@ class _Batch:
     subjects: dict[UUID, _Subject]
     _bounced: dict[tuple[Channel, str], str] = field(default_factory=dict)
     _unwelcome: dict[tuple[Channel, str], str] = field(default_factory=dict)
-    _delayed: set[tuple[Channel, str]] = field(default_factory=set)
+    _expired: set[tuple[Channel, str]] = field(default_factory=set)
     _lines: list[dict[str, Any]] = field(default_factory=list)
     complaints: list[tuple[UUID, OptedOut]] = field(default_factory=list)  # and their customers
 
@@ -176,8 +176,8 @@ class _Batch:
             self.complaints.append((subject.found.customer_id, _opt_out(report, subject)))
         if address is None:
             return ""
-        if kind is ReportKind.DELAYED:
-            self._delayed.add(address)
+        if kind is ReportKind.EXPIRED:
+            self._expired.add(address)
         if kind is ReportKind.BOUNCED:
             self._bounced[address] = f"hard bounce: {report.said}"
             return "; its address is suppressed"
@@ -193,8 +193,8 @@ class _Batch:
             await insert_once(session, TimelineLine, **line)
         await suppress(session, self._bounced)
         await suppress(session, self._unwelcome, Purpose.MARKETING)
-        if self._delayed:
-            await suppress(session, await _too_often_delayed(session, self._delayed))
+        if self._expired:
+            await suppress(session, await _too_often_given_up(session, self._expired))
 
 
 _WRITE = (
@@ -217,7 +217,7 @@ _WRITE = (
 async def _lock_unprocessed(session: AsyncSession) -> Sequence[Any]:
     found = await session.execute(
         sa.select(_reports)
-        .where(_reports.c.processed_at.is_(None))
+        .where(_reports.c.processed_at.is_(None), is_known(*_reports.c))
         .order_by(_reports.c.id)
         .limit(_BATCH)
         .with_for_update(skip_locked=True)
@@ -239,7 +239,9 @@ async def _hold_complainers(session: AsyncSession, reports: Sequence[Any]) -> No
 
 
 async def _lock_subjects(session: AsyncSession, reports: Sequence[Any]) -> dict[UUID, _Subject]:
-    """The messages they are about, but for those that somebody else is writing about."""
+    """The messages they are about, but for those that somebody else is writing about, and those
+    that only a newer version can read.
+    """
     names = ("id", "customer_id", "workflow_id", "template", "channel", "state", "address")
     more = ("accepted_at", "told_at", "provider", "provider_answer")
     found = await session.execute(
@@ -251,7 +253,10 @@ async def _lock_subjects(session: AsyncSession, reports: Sequence[Any]) -> dict[
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .outerjoin(ProcessRow, ProcessRow.workflow_id == _messages.c.workflow_id)
-        .where(_messages.c.id.in_({one.message_id for one in reports} - {None}))
+        .where(
+            _messages.c.id.in_({one.message_id for one in reports} - {None}),
+            is_known(*_messages.c),
+        )
         .with_for_update(skip_locked=True, of=_messages)
     )
     return {
@@ -281,29 +286,36 @@ def _line(report: Any, subject: _Subject) -> dict[str, Any]:
 
 
 def _opt_out(report: Any, subject: _Subject) -> OptedOut:
-    """A complaint is one: what is under way for selling ends."""
+    """A complaint is one, on every channel: what is under way for selling ends."""
     return OptedOut(
         event_id=f"complaint/{subject.found.id}",
         occurred_at=subject.clock.business(report.reported_at),
-        channel=subject.found.channel,
     )
 
 
-async def _too_often_delayed(
+async def _too_often_given_up(
     session: AsyncSession, addresses: set[tuple[Channel, str]]
 ) -> dict[tuple[Channel, str], str]:
-    """Those of the addresses to which too many messages have bounced softly; what came through
-    in the end doesn't count.
+    """Those of the addresses to which too many messages were given up, each for a passing reason.
+
+    A mere delay never counts: a server that says so goes on trying, and says so again when it gives
+    up (RFC 3464 §2.3.3, RFC 5321 §4.5.4.1). What came through after a delay nobody reports by plain
+    SMTP, so silence after it is no failure. What came through in the end doesn't count either.
     """
     address = sa.func.lower(_messages.c.address)
+    lowered = {one for _, one in addresses}
+    owners = sa.select(ContactPoint.customer_id).where(
+        sa.func.lower(ContactPoint.address).in_(lowered)
+    )
     found = await session.execute(
         sa.select(_messages.c.channel, address.label("address"))
         .join_from(_reports, _messages, _messages.c.id == _reports.c.message_id)
         .where(
-            sa.text("delivery_reports.kind = 'delayed'"),
+            _messages.c.customer_id.in_(owners),
+            address.in_(lowered),
+            _messages.c.state == MessageState.FAILED,
+            _reports.c.kind == ReportKind.EXPIRED,
             _reports.c.reported_at > datetime.now(UTC) - _SOFT_BOUNCES_WITHIN,
-            address.in_({one for _, one in addresses}),
-            _messages.c.state.not_in([MessageState.DELIVERED, MessageState.COMPLAINED]),
         )
         .group_by(_messages.c.channel, address)
         .having(sa.func.count(_messages.c.id.distinct()) >= _SOFT_BOUNCES)

@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from activities.steps import begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions, table_of
-from database.customers import Consent
+from database.customers import Consent, ContactPoint, Customer, Suppression
 from database.processes import Lifecycle, ProcessRow
 from domain.contacts import ConsentState
 from domain.lifecycle import (
@@ -21,7 +21,7 @@ from domain.lifecycle import (
     MailUnclear,
     unclear_mail_key,
 )
-from domain.messages import Purpose
+from domain.messages import Channel, Purpose
 from domain.policies import (
     FollowUpPolicy,
     PolicyKind,
@@ -35,10 +35,34 @@ from temporal_runtime import tell_process
 
 # The newest word on each channel.
 _CONSENTS = (
-    sa.select(Consent.state)
+    sa.select(Consent.channel, Consent.state)
     .where(Consent.customer_id == sa.bindparam("customer_id"), Consent.purpose == Purpose.MARKETING)
     .ext(distinct_on(Consent.channel))
     .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
+)
+# The address of each channel that is used, unless it is suppressed.
+_addresses = (
+    sa.select(ContactPoint.channel, sa.func.lower(ContactPoint.address).label("address"))
+    .ext(distinct_on(ContactPoint.channel))
+    .where(
+        ContactPoint.customer_id == sa.bindparam("customer_id"), ContactPoint.retired_at.is_(None)
+    )
+    .order_by(ContactPoint.channel, ContactPoint.recorded_at.desc(), ContactPoint.id.desc())
+    .subquery()
+)
+_WAYS = sa.select(_addresses.c.channel).where(
+    ~sa.exists().where(
+        Suppression.channel == _addresses.c.channel,
+        Suppression.address == _addresses.c.address,
+        sa.or_(Suppression.purpose.is_(None), Suppression.purpose == Purpose.MARKETING),
+        Suppression.lifted_at.is_(None),
+    )
+)
+# Whoever withdraws a consent tells of it before he commits: this waits for him.
+_AWAIT_WITHDRAWALS = (
+    sa.select(Customer.id)
+    .where(Customer.id == sa.bindparam("customer_id"))
+    .with_for_update(read=True)
 )
 _CONTACTS = sa.select(sa.func.count()).where(
     ProcessRow.customer_id == sa.bindparam("customer_id"), ProcessRow.kind == ProcessKind.MARKETING
@@ -76,7 +100,8 @@ class LifecycleActivities:
     async def record_fact(self, step: LifecycleStep) -> FactRecorded:
         """Note a fact and the stage that follows; tell the stage processes after the commit.
 
-        Marketing and retention start only with consent: the answer says so, or why not.
+        Marketing and retention start only with consent: the answer says so, or why not. While one
+        channel is still open to selling, an opt-out of another ends none of them.
         """
         async with self.sessions.begin() as session:
             terms = await _terms(session, step) if step.opens else None
@@ -84,6 +109,9 @@ class LifecycleActivities:
                 step = step.with_timer(step.standing.next_timer_at, terms.clock)
             allowed, because = await _may_start(session, step)
             facts = {**step.facts, **({"not_started": because} if not allowed else {})}
+            still_open = await _still_open(session, step) if step.closes else set[Channel]()
+            if still_open:
+                facts["selling_goes_on_by"] = ", ".join(sorted(still_open))
             if await begin_step(session, step, step.fact, facts):
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
                 if step.need is not None:
@@ -92,7 +120,7 @@ class LifecycleActivities:
                     await _ask_whose_mail(session, step, step.unclear)
         unheard = [
             workflow_id
-            for workflow_id in step.tell
+            for workflow_id in (() if still_open else step.tell)
             if not await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
         ]
         return FactRecorded(allowed=allowed, because=because, unheard=tuple(unheard), terms=terms)
@@ -101,10 +129,23 @@ class LifecycleActivities:
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:
     if step.starts not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
         return True, ""
-    states = (await session.scalars(_CONSENTS, {"customer_id": step.customer_id})).all()
-    if ConsentState.GRANTED in states:
+    if await _agreed(session, step):
         return True, ""
     return False, "no consent to marketing on any channel"
+
+
+async def _agreed(session: AsyncSession, step: LifecycleStep) -> set[Channel]:
+    """The channels with a consent to marketing."""
+    found = await session.execute(_CONSENTS, {"customer_id": step.customer_id})
+    return {row.channel for row in found if row.state is ConsentState.GRANTED}
+
+
+async def _still_open(session: AsyncSession, step: LifecycleStep) -> set[Channel]:
+    """The channels on which the customer may still be sold to, after those that a fact closes."""
+    about = {"customer_id": step.customer_id}
+    await session.execute(_AWAIT_WITHDRAWALS, about)
+    ways = (await session.scalars(_WAYS, about)).all()
+    return (await _agreed(session, step)).intersection(ways) - set(step.closes)
 
 
 async def _move(session: AsyncSession, step: LifecycleStep, stage: Stage) -> None:

@@ -3,9 +3,9 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 from activities.faults import where
@@ -43,7 +43,6 @@ _STAFF = Reader(
     open_recovery_cases=0,
     sent={},
 )
-_SHORTEST_HOLD = 2.0  # seconds of machine time, also for a clock that runs very fast
 _LONGEST_HOLD = timedelta(days=1)  # of machine time: what it was based on may change
 log = logging.getLogger(__name__)
 
@@ -60,6 +59,7 @@ class DispatchRules:
     longest_retry: timedelta = timedelta(minutes=15)
     give_up_after: timedelta = timedelta(days=3)
     hold: timedelta = timedelta(minutes=15)  # business time: until a held message is looked at
+    shortest_hold: float = 2.0  # seconds, also for a clock that runs very fast
     longest_pause: timedelta = timedelta(seconds=15)  # of a provider that nobody gets through to
     fastest_poll: float = 0.05
     slowest_poll: float = 0.3
@@ -110,6 +110,14 @@ class Decided:
     state: MessageState | None  # None: nothing has become of it yet
     claim: Claim | None = None
 
+    @property
+    def id(self) -> UUID:
+        return UUID(self.row["id"])
+
+    def unstored(self) -> Self:
+        """As it is when the row was refused: given up, nothing to be sent."""
+        return replace(self, state=MessageState.FAILED, claim=None)
+
 
 @dataclass(frozen=True)
 class ClaimWriter:
@@ -150,7 +158,7 @@ class ClaimWriter:
         if decision.outcome is not Outcome.SEND:
             return decision, None
         words = Rendered(row.locale, row.subject, row.text, row.html)
-        outgoing = self._outgoing(row, reader, row.address, words, via.stream)
+        outgoing = self._outgoing(row, facts, reader, row.address, words, via.stream)
         decided = self._claimed(
             row, decision, reader, outgoing, token, via, row.locale, is_repeat=True
         )
@@ -176,7 +184,7 @@ class ClaimWriter:
         if wording is None:
             raise NotRendered(f"{due.template}: version {due.template_version} is gone")
         rendered = await self._render(due, facts, reader, address, locale, wording)
-        outgoing = self._outgoing(due, reader, address, rendered, via.stream)
+        outgoing = self._outgoing(due, facts, reader, address, rendered, via.stream)
         if due.customer_id is not None:
             reader.sent.setdefault(f"{due.channel}/{due.purpose}", []).append(_now(reader))
         return self._claimed(
@@ -235,7 +243,7 @@ class ClaimWriter:
         """Looked at again when it may go, where that is known."""
         row = _row(due, decision, MessageState.HELD)
         if decision.until is None:
-            wait = max(self.rules.hold.total_seconds() / clock.speed, _SHORTEST_HOLD)
+            wait = max(self.rules.hold.total_seconds() / clock.speed, self.rules.shortest_hold)
             return Decided({**row, "delay": wait}, MessageState.HELD)
         not_before = min(clock.machine(decision.until), datetime.now(UTC) + _LONGEST_HOLD)
         return Decided({**row, "not_before": not_before.isoformat()}, MessageState.HELD)
@@ -333,7 +341,13 @@ class ClaimWriter:
         return self.links.unsubscribe(due.customer_id, due.channel, due.purpose)
 
     def _outgoing(
-        self, due: Any, reader: Reader, address: str, rendered: Rendered, stream: Stream
+        self,
+        due: Any,
+        facts: Facts,
+        reader: Reader,
+        address: str,
+        rendered: Rendered,
+        stream: Stream,
     ) -> OutgoingMessage:
         message_id: UUID = due.id
         by_mail = due.channel is Channel.EMAIL
@@ -350,6 +364,7 @@ class ClaimWriter:
             sender=stream.sender,
             return_path=self.links.return_path(message_id) if by_mail else "",
             reply_to=stream.reply_to or (self.links.reply_to(message_id) if answerable else ""),
+            thread=facts.threads.get(message_id, ()),
             urgent=due.message_class is not MessageClass.MARKETING,
             still_ours=lambda: self.still_ours(message_id),
         )
@@ -402,6 +417,7 @@ def _decision(
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
             marketing_paused_until=reader.marketing_paused_until,
+            is_test="test" in due.context,
             confirms=due.context.get("confirms"),
             claims={
                 name: claim.expires_on if claim else None

@@ -14,8 +14,7 @@ from domain.messages import MessageClass, MessageState
 from messaging.provider import Answer
 from messaging.provider import Outcome as Answered
 
-_SHORTEST_HOLD = 2.0  # seconds of machine time
-_LONGEST_HOLD = 3600.0
+_LONGEST_HOLD = 3600.0  # seconds of machine time
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Fates:
             row,
             MessageState.SENDING,
             f"its answer was lost; asked again later: {decision.because}",
-            delay=min(max(wait, _SHORTEST_HOLD), _LONGEST_HOLD),
+            delay=min(max(wait, self.rules.shortest_hold), _LONGEST_HOLD),
         )
 
 

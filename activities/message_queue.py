@@ -5,6 +5,8 @@ and carries a token; a late write with another token is refused. `sending` witho
 that nobody holds it and its outcome is unknown.
 """
 
+import logging
+import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -13,9 +15,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from activities.suppressions import suppress
+from database.base import is_known
 from database.customers import (
     CLOCK_COLUMNS,
     Consent,
@@ -28,17 +33,20 @@ from database.customers import (
 from database.messages import Message
 from database.processes import ProcessRow
 from database.queries.policies import current_policy
+from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.fairness import Waiting
-from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.plain_text import clean
 from domain.policies import ContactPolicy, PolicyKind
 from domain.support import CaseKind, CaseState
 from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
+_REFUSALS = (DataError, IntegrityError)
+log = logging.getLogger(__name__)
 _IS_DUE = sa.and_(
     # States are written out in the statements: only so can the planner use the partial indexes.
     sa.text("messages.state IN ('queued','held')"),
@@ -60,7 +68,7 @@ _WAITING = sa.text("""
         ) AS next
     )
     SELECT found.message_class, found.channel, found.template, due.*
-    FROM found
+    FROM (SELECT * FROM found WHERE template = ANY (:templates)) AS found
     JOIN json_to_recordset(:lanes) AS lane (message_class text, channel text, most int)
         ON (lane.message_class, lane.channel) = (found.message_class, found.channel)
     CROSS JOIN LATERAL (
@@ -70,7 +78,10 @@ _WAITING = sa.text("""
                 = (found.message_class, found.channel, found.template)
         ORDER BY not_before LIMIT lane.most
     ) AS due
-""").bindparams(sa.bindparam("lanes", type_=sa.JSON))
+""").bindparams(
+    sa.bindparam("lanes", type_=sa.JSON),
+    sa.bindparam("templates", list(Template), type_=sa.ARRAY(sa.Text)),
+)
 _TO_DECIDE = [
     getattr(_messages.c, name)
     for name in (
@@ -79,10 +90,13 @@ _TO_DECIDE = [
         *("asked_channel", "channel_fixed", "template_version", "address"),
     )
 ]
+_IS_KNOWN = is_known(*_TO_DECIDE)  # what is of a newer version is left to its workers
 # Chosen first and locked then: a statement that locks sorts all that is due, not the next few.
 _DUE = (
     sa.select(*_TO_DECIDE)
-    .where(_messages.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _IS_DUE)
+    .where(
+        _messages.c.id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid))), _IS_DUE, _IS_KNOWN
+    )
     .with_for_update(skip_locked=True)
 )
 
@@ -264,6 +278,7 @@ class Facts:
     policy: ContactPolicy
     ended: Set[str]  # of the processes that have a series of messages, those that are over
     texts: Mapping[UUID, str] = field(default_factory=dict)
+    threads: Mapping[UUID, tuple[str, ...]] = field(default_factory=dict)
 
     def suppression(self, channel: Channel, address: str, purpose: Purpose) -> str | None:
         """Why the address must not be written to, for this purpose or for any."""
@@ -338,6 +353,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
     wanted += [row.address for row in due if row.address]  # what is repeated goes where it went
     text_ids = [row.text_id for row in due if row.text_id is not None]
+    of_cases = [row.id for row in due if _CASE.fullmatch(row.workflow_id)]
     return Facts(
         readers={
             row.id: Reader(
@@ -361,11 +377,39 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
         policy=policy,
         ended=await _ended(session, series) if series else set(),
         texts=await _texts(session, text_ids) if text_ids else {},
+        threads=await _threads(session, of_cases) if of_cases else {},
     )
 
 
-async def write_decisions(session: AsyncSession, rows: list[dict[str, Any]]) -> None:
-    await session.execute(_DECIDE, {"rows": rows})
+async def write_decisions(
+    session: AsyncSession, rows: list[dict[str, Any]], refused_as: MessageState
+) -> set[UUID]:
+    """Write them; those that PostgreSQL refuses to store are settled as told, and answered.
+
+    Together if it can be: only when one is refused is each written by itself.
+    """
+    try:
+        async with session.begin_nested():
+            await session.execute(_DECIDE, {"rows": rows})
+    except _REFUSALS:
+        return {UUID(row["id"]) for row in rows if not await _is_written(session, row, refused_as)}
+    return set()
+
+
+async def _is_written(session: AsyncSession, row: dict[str, Any], refused_as: MessageState) -> bool:
+    try:
+        async with session.begin_nested():
+            await session.execute(_DECIDE, {"rows": [row]})
+    except _REFUSALS as problem:
+        why = type(problem.orig).__name__  # what it says may quote the message
+        log.error("the decision about message %s can't be stored: %s", row["id"], why)
+        await session.execute(
+            sa.update(_messages)
+            .where(_messages.c.id == UUID(row["id"]))
+            .values(state=refused_as, claimed_by=None, provider_answer=f"can't be stored: {why}")
+        )
+        return False
+    return True
 
 
 async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> list[MessageState]:
@@ -375,7 +419,8 @@ async def settle(session: AsyncSession, settlements: Collection[Settlement]) -> 
     """
     found = await session.execute(_SETTLE, {"rows": [s.row() for s in settlements]})
     states = [MessageState(state) for state in found.scalars()]
-    await suppress(session, {s.suppress: f"bounced: {s.answer}" for s in settlements if s.suppress})
+    bad = {s.suppress: f"bounced: {clean(s.answer)}" for s in settlements if s.suppress}
+    await suppress(session, bad)
     return states
 
 
@@ -471,7 +516,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
         )
         .outerjoin(Customer, Customer.id == _messages.c.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(_IS_DISOWNED, _messages.c.provider.is_not_distinct_from(provider))
+        .where(_IS_DISOWNED, _IS_KNOWN, _messages.c.provider.is_not_distinct_from(provider))
         .order_by(_messages.c.message_class == MessageClass.MARKETING, _messages.c.not_before)
         .limit(most)
         .with_for_update(skip_locked=True, of=_messages)
@@ -643,6 +688,37 @@ async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[st
         )
     )
     return set(found)
+
+
+_CASE = re.compile(r"case/[0-9a-f-]{36}")
+_answered = aliased(Message)
+# The newest mail of the customer about the case when we wrote: an answer that is repeated answers
+# the same one. Before it the mail of ours that it answered itself, where we know it.
+_ABOUT_CASE = (
+    sa.select(ReceivedMail.message_id, _answered.message_id.label("before"))
+    .outerjoin(_answered, _answered.id == ReceivedMail.answers)
+    .where(
+        ReceivedMail.customer_id == Message.customer_id,
+        sa.or_(ReceivedMail.case_id == Case.id, ReceivedMail.event_id == Case.event_id),
+        ReceivedMail.received_at <= Message.queued_at,
+        ReceivedMail.message_id != "",
+    )
+    .order_by(ReceivedMail.received_at.desc(), ReceivedMail.id.desc())
+    .limit(1)
+    .lateral()
+)
+_THREADS = (
+    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.before)
+    .join(Case, Case.id == sa.cast(sa.func.split_part(Message.workflow_id, "/", 2), sa.Uuid))
+    .join(_ABOUT_CASE, sa.true())
+    .where(Message.id == _ids)
+)
+
+
+async def _threads(session: AsyncSession, ids: list[UUID]) -> dict[UUID, tuple[str, ...]]:
+    """What the messages of cases continue; they answer the last (RFC 5322 section 3.6.4)."""
+    found = await session.execute(_THREADS, {"ids": ids})
+    return {row.id: tuple(one for one in (row.before, row.message_id) if one) for row in found}
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

@@ -8,6 +8,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.base import is_known
 from database.templates import MarketingClaim, TemplateVersion
 from domain.messages import MESSAGES, Template
 from domain.templates import (
@@ -20,7 +21,9 @@ from domain.templates import (
     nearest_locale,
 )
 
-_PUBLISHED = sa.select(TemplateVersion.id).where(TemplateVersion.state == VersionState.PUBLISHED)
+_PUBLISHED = sa.select(TemplateVersion.id).where(
+    TemplateVersion.state == VersionState.PUBLISHED, is_known(*TemplateVersion.__table__.c)
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ async def _read_kept(
     if not numbers:
         return {}
     key = sa.tuple_(TemplateVersion.template, TemplateVersion.number)
-    found = await session.scalars(sa.select(TemplateVersion).where(key.in_(numbers)))
+    known = is_known(*TemplateVersion.__table__.c)
+    found = await session.scalars(sa.select(TemplateVersion).where(key.in_(numbers), known))
     return {(row.template, str(row.number)): _wording(row) for row in found}
 
 

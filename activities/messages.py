@@ -243,7 +243,9 @@ class _Round:
                     via = self._routes.via(one.message_class, one.channel, provider)
                     decided.append(await self._writer.decide(due[one.id], facts, token, via))
                     await asyncio.sleep(0)  # the worker's other tasks go on meanwhile
-                await write_decisions(session, [each.row for each in decided])
+                rows = [each.row for each in decided]
+                refused = await write_decisions(session, rows, MessageState.FAILED)
+                decided = [each.unstored() if each.id in refused else each for each in decided]
         for each in decided:
             if each.state is not None:
                 self._count(each.state)
@@ -370,7 +372,9 @@ class _Round:
                     else:
                         decided.append(again)
             if decided:
-                await write_decisions(session, [one.row for one in decided])
+                rows_again = [one.row for one in decided]
+                refused = await write_decisions(session, rows_again, MessageState.UNKNOWN)
+                decided = [one for one in decided if one.id not in refused]
             states = await settle(session, fates) if fates else []
         self._count_recovered(states)
         for one in decided:

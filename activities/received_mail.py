@@ -49,8 +49,9 @@ _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
 _REPORTED = {
     Fate.HARD: ReportKind.BOUNCED,
-    Fate.SOFT: ReportKind.DELAYED,
+    Fate.SOFT: ReportKind.EXPIRED,
     Fate.REFUSED: ReportKind.FAILED,
+    Fate.DELAYED: ReportKind.DELAYED,
     Fate.DELIVERED: ReportKind.DELIVERED,
 }
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from temporalio.client import Client
 
 from activities.steps import current_policy
 from activities.storage import delete_past
-from activities.verify import PATIENCE, Conservation, record_verdict
+from activities.verify import LIVED, PATIENCE, Conservation, record_verdict
 from database.base import Sessions
 from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer, KpiSnapshot
 from database.inbox import Inbox
@@ -40,7 +40,8 @@ _SILENT = f"""
     SELECT l.customer_id, l.silence_due_at AS at FROM lifecycles l
     JOIN customers c ON c.id = l.customer_id LEFT JOIN simulations s ON s.id = c.simulation_id
     JOIN processes p ON p.workflow_id = 'customer/' || l.customer_id
-    WHERE p.state = 'running' AND {_MACHINE.format(at="l.silence_due_at")} < :now
+    WHERE p.state = 'running' AND s.filled IS NOT TRUE
+      AND {_MACHINE.format(at="l.silence_due_at")} < :now
       AND NOT EXISTS (SELECT FROM processes r WHERE r.customer_id = l.customer_id
                         AND r.kind = 'retention' AND r.state IN ('running','paused'))
       AND NOT EXISTS (SELECT FROM timeline t WHERE t.customer_id = l.customer_id
@@ -50,7 +51,8 @@ _SILENT = f"""
 _UNFOLLOWED_ORDERS = f"""
     SELECT o.id, o.customer_id, o.delivered_at AS at FROM orders o
     JOIN customers c ON c.id = o.customer_id LEFT JOIN simulations s ON s.id = c.simulation_id
-    WHERE o.state = 'delivered' AND {_MACHINE.format(at="(o.delivered_at + :wait)")} < :now
+    WHERE o.state = 'delivered' AND s.filled IS NOT TRUE
+      AND {_MACHINE.format(at="(o.delivered_at + :wait)")} < :now
       AND NOT EXISTS (SELECT FROM processes f WHERE f.workflow_id = 'follow-up/' || o.id)
       AND NOT EXISTS (SELECT FROM processes p WHERE p.workflow_id = 'customer/' || o.customer_id
                         AND p.state IN ('paused','stopped'))
@@ -59,7 +61,8 @@ _UNFOLLOWED_CASES = f"""
     SELECT k.id, k.customer_id, k.kind, k.resolved_at AS at FROM cases k
     JOIN customers c ON c.id = k.customer_id LEFT JOIN simulations s ON s.id = c.simulation_id
     WHERE k.state IN ('resolved','closed') AND k.kind IN ('request','question','incident')
-      AND k.outcome = 'resolved' AND {_MACHINE.format(at="(k.resolved_at + :wait)")} < :now
+      AND k.outcome = 'resolved' AND s.filled IS NOT TRUE
+      AND {_MACHINE.format(at="(k.resolved_at + :wait)")} < :now
       AND NOT EXISTS (SELECT FROM processes f WHERE f.workflow_id = 'follow-up/' || k.id)
       AND NOT EXISTS (SELECT FROM processes p WHERE p.workflow_id = 'customer/' || k.customer_id
                         AND p.state IN ('paused','stopped'))
@@ -104,22 +107,24 @@ _FIGURES = """
             WHERE state NOT IN ('queued','sending')))
 """
 
-_ATTENTION = """
+_ATTENTION = f"""
     SELECT 'tasks overdue: ' || role AS what, count(*) AS n FROM tasks t
         JOIN customers c ON c.id = t.customer_id LEFT JOIN simulations s ON s.id = c.simulation_id
-        WHERE t.ended_at IS NULL
+        WHERE t.ended_at IS NULL AND s.filled IS NOT TRUE
           AND coalesce(s.machine_origin + (t.due_at - s.business_origin) / s.speed, t.due_at) < :now
         GROUP BY role
-    UNION ALL SELECT 'cases open: ' || queue, count(*) FROM cases
-        WHERE state NOT IN ('resolved','closed') GROUP BY queue
-    UNION ALL SELECT 'orders late', count(*) FROM orders
+    UNION ALL SELECT 'cases open: ' || queue, count(*) FROM cases x
+        WHERE state NOT IN ('resolved','closed') AND {LIVED} GROUP BY queue
+    UNION ALL SELECT 'orders late', count(*) FROM orders x
         WHERE late_noticed_at IS NOT NULL AND delivered_at IS NULL AND ended_at IS NULL
+          AND {LIVED}
         HAVING count(*) > 0
     UNION ALL SELECT 'messages waiting for more than an hour', count(*) FROM messages
         WHERE state IN ('queued','sending') AND queued_at < :now - interval '1 hour'
         HAVING count(*) > 0
-    UNION ALL SELECT 'messages that will not arrive', count(*) FROM messages
+    UNION ALL SELECT 'messages that will not arrive', count(*) FROM messages x
         WHERE state IN ('failed','bounced','unknown') AND queued_at > :now - interval '1 day'
+          AND {LIVED}
         HAVING count(*) > 0
     UNION ALL SELECT 'findings of the last check', sum((found->>'count')::int) FROM (
         SELECT findings FROM verifications WHERE taken_at <= :now ORDER BY taken_at DESC LIMIT 1) v,

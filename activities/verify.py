@@ -67,9 +67,14 @@ class Verdict(BaseModel):
         return sum(found.count for found in self.findings if found.check in checks)
 
 
+# Of one customer's row `x`: not written by `crm.py fill`, behind whose rows no process is.
+LIVED = """NOT EXISTS (
+    SELECT FROM customers c JOIN simulations s ON s.id = c.simulation_id
+    WHERE c.id = x.customer_id AND s.filled)"""
+
 # What concerns one customer's row `x` is limited to the customers of a simulation, when asked.
-_WITHIN = """(CAST(:simulation AS uuid) IS NULL OR EXISTS (
-    SELECT FROM customers c WHERE c.id = x.customer_id AND c.simulation_id = :simulation))"""
+_WITHIN = f"""CASE WHEN CAST(:simulation AS uuid) IS NULL THEN {LIVED} ELSE EXISTS (
+    SELECT FROM customers c WHERE c.id = x.customer_id AND c.simulation_id = :simulation) END"""
 
 # An event has had its effect when the step it causes has left its marker; a process that staff
 # paused or stopped may keep it waiting.
@@ -291,8 +296,8 @@ INBOX_TWICE = Check("mails_twice", "{count} messages are in the inbox more than 
 INBOX_LACKS = Check("mails_missing", "{count} accepted messages are not in the inbox")
 
 _COUNTS = f"""
-    SELECT (SELECT count(*) FROM customers x WHERE CAST(:simulation AS uuid) IS NULL
-                OR x.simulation_id = :simulation) AS customers,
+    SELECT (SELECT count(*) FROM (SELECT c.id AS customer_id FROM customers c) x
+            WHERE {_WITHIN}) AS customers,
            (SELECT count(*) FROM events x WHERE {_WITHIN}) AS events,
            (SELECT count(*) FROM processes x WHERE {_WITHIN}) AS processes,
            (SELECT count(*) FROM messages x WHERE {_WITHIN}) AS messages,

@@ -43,9 +43,11 @@ from api import (
     resend_events,
     saved_views,
     schedules,
+    search,
     simulations,
     staff,
     support,
+    suppressions,
     survey_page,
     tasks,
     template_trials,
@@ -74,8 +76,10 @@ _CONNECTION = {
 # Everything here needs the API key; the routers in PUBLIC and SIGNED are the only ones that don't.
 PRIVATE: tuple[APIRouter, ...] = (
     events.router,
+    search.router,
     customers.router,
     contacts.router,
+    suppressions.router,
     timeline.router,
     marketing.router,
     delivery.router,

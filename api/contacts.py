@@ -35,6 +35,7 @@ from database.queries.consents import (
     ask_to_confirm,
     contact_policy,
     newest_statement,
+    withdrawn_at,
 )
 from database.queries.customers import clock_of, hold_messages
 from domain.clock import Clock
@@ -69,7 +70,9 @@ class NewConsent(Body):
 
 
 class ConsentView(BaseModel):
-    """A statement; `holds` when no later one of its channel and purpose is known."""
+    """A statement; `holds` when no later one of its channel and purpose is known, and it waits for
+    no confirmation.
+    """
 
     id: UUID
     channel: Channel
@@ -163,7 +166,8 @@ async def record_consent(
 ) -> ConsentView:
     """Record that the customer gave or withdrew a consent.
 
-    A withdrawal of marketing holds from its commit on, and ends what is under way for selling.
+    A withdrawal holds from its commit on, over every grant that was recorded before, whatever
+    moment is given. One of marketing ends what is under way for selling, once no channel is left.
     Where the policy asks for it, a grant is `pending` until the customer follows the link he is
     sent.
     """
@@ -184,6 +188,8 @@ async def record_consent(
         )
         await accept(session, held, caller, event, body)
         return await _consent(session, derived_id("opt-out", event.event_id, body.channel))
+    if body.state is ConsentState.WITHDRAWN:
+        occurred_at = withdrawn_at(newest, occurred_at)
     state = await _needing_confirmation(session, customer_id, body, newest, now_on(clock))
     consent_id = await session.scalar(
         insert(Consent)
@@ -230,9 +236,10 @@ async def _consent(session: AsyncSession, consent_id: UUID) -> ConsentView:
 def _statements() -> sa.Select[*tuple[object, ...]]:
     rank = sa.func.row_number().over(
         partition_by=(Consent.customer_id, Consent.channel, Consent.purpose),
-        order_by=(Consent.occurred_at.desc(), Consent.id.desc()),
+        order_by=(Consent.occurred_at.desc(), Consent.recorded_at.desc(), Consent.id.desc()),
     )
-    return sa.select(*Consent.__table__.c, (rank == 1).label("holds"))
+    holds = sa.and_(rank == 1, Consent.state != ConsentState.PENDING)
+    return sa.select(*Consent.__table__.c, holds.label("holds"))
 
 
 @router.get("/consents")

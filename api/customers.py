@@ -1,6 +1,5 @@
 """Customers: made, found, changed; one at a time or in bulk, by our id or the other system's."""
 
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -31,9 +30,9 @@ from api.fields import (
     example,
 )
 from api.intake import refuse_future
-from api.paging import Page, Paging, read_page
+from api.paging import Key, Page, Paging, order_by, read_page
 from api.routing import ApiRoute, needs, note_change, requires_key
-from database.customers import ContactPoint, Customer, CustomerKind
+from database.customers import READING_LOCALE, ContactPoint, Customer, CustomerKind
 from database.processes import Lifecycle
 from database.queries.customers import (
     CustomerWrite,
@@ -42,8 +41,10 @@ from database.queries.customers import (
     addresses_of,
     clocks_of,
     customers_with_stage,
+    holds_consent,
     write_customers,
 )
+from database.queries.search import customers_like
 from domain.clock import REAL_TIME, Clock
 from domain.messages import Channel, Purpose
 from domain.processes import Stage
@@ -54,6 +55,28 @@ router = APIRouter(prefix="/customers", tags=["customers"], route_class=ApiRoute
 
 _BULK = 200
 _CLEARABLE = ("preferred_channel", "tone")
+_ORDERS: Mapping[str, Sequence[Key]] = {
+    "recorded_at": [Customer.id],  # a version 7
+    "name": [Customer.folded_name, Customer.id],
+    "updated_at": [Customer.updated_at, Customer.id],
+    "stage_since": [Lifecycle.stage_since, Lifecycle.customer_id],
+    "last_heard_at": [Lifecycle.last_heard_at, Lifecycle.customer_id],
+    "silence_due_at": [Lifecycle.silence_due_at, Lifecycle.customer_id],
+}
+Sort = Literal[
+    "recorded_at",
+    "-recorded_at",
+    "name",
+    "-name",
+    "updated_at",
+    "-updated_at",
+    "stage_since",
+    "-stage_since",
+    "last_heard_at",
+    "-last_heard_at",
+    "silence_due_at",
+    "-silence_due_at",
+]
 
 
 class GrantBody(Body):
@@ -265,39 +288,63 @@ async def list_customers(
     session: Session,
     paging: Paging,
     q: Annotated[
-        Line | None, Query(description="part of the name, the reference or an address")
+        Line | None,
+        Query(
+            description="part of the name or reference, the beginning of an address, or digits of"
+            " a phone number; where nobody fits, names that are like it"
+        ),
     ] = None,
     reference: Annotated[Reference | None, Query()] = None,
+    kind: Annotated[CustomerKind | None, Query()] = None,
     stage: Annotated[Stage | None, Query()] = None,
+    locale: Annotated[
+        LocaleTag | None, Query(description="in which the customer is written to")
+    ] = None,
+    consent: Annotated[
+        str | None,
+        Query(
+            pattern=rf"^({'|'.join(Channel)})/({'|'.join(Purpose)})$",
+            description="channel/purpose: only who agrees to it now",
+            examples=["email/marketing"],
+        ),
+    ] = None,
+    silence_due_before: Annotated[Instant | None, Query(description="business time")] = None,
     simulation_id: Annotated[UUID | None, Query()] = None,
+    sort: Annotated[
+        Sort, Query(description="with a minus the greatest first; who has no such date is left out")
+    ] = "-recorded_at",
 ) -> Page[CustomerView]:
-    """Customers, the newest first."""
+    """Customers, the newest first if not sorted otherwise."""
     statement = customers_with_stage()
-    if reference is not None:
-        statement = statement.where(Customer.reference == reference)
-    if stage is not None:
-        statement = statement.where(Lifecycle.stage == stage)
-    if simulation_id is not None:
-        statement = statement.where(Customer.simulation_id == simulation_id)
+    filters = {
+        Customer.reference: reference,
+        Customer.kind: kind,
+        Lifecycle.stage: stage,
+        READING_LOCALE: locale,
+        Customer.simulation_id: simulation_id,
+    }
+    statement = statement.where(
+        *(column == value for column, value in filters.items() if value is not None)
+    )
+    if consent is not None:
+        channel, _, purpose = consent.partition("/")
+        statement = statement.where(holds_consent(Channel(channel), Purpose(purpose)))
+    if silence_due_before is not None:
+        statement = statement.where(Lifecycle.silence_due_at < silence_due_before)
     if q is not None:
-        statement = statement.where(_matches(q))
-    page = await read_page(session, statement, [Customer.id], paging, lambda row: (row[0], row[1]))
+        statement = statement.where(await customers_like(session, q))
+    keys, descending = order_by(sort, _ORDERS)
+    page = await read_page(
+        session,
+        statement.where(keys[0].is_not(None)),
+        keys,
+        paging,
+        lambda row: (row[0], row[1]),
+        descending=descending,
+    )
     addresses = await addresses_of(session, [customer.id for customer, _ in page.items])
     views = [_view(customer, stands, addresses[customer.id]) for customer, stands in page.items]
     return Page(**{**dict(page), "items": views})
-
-
-def _matches(text: str) -> sa.ColumnElement[bool]:
-    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", text) + "%"
-    has_address = (
-        sa.select(ContactPoint.id)
-        .where(
-            ContactPoint.customer_id == Customer.id,
-            sa.func.lower(ContactPoint.address) == text.lower(),
-        )
-        .exists()
-    )
-    return sa.or_(Customer.name.ilike(pattern), Customer.reference.ilike(pattern), has_address)
 
 
 @router.get("/{customer_id}", responses={304: {"description": "Not changed since that ETag"}})

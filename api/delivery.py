@@ -1,5 +1,6 @@
 """Orders: placed, on their way, with what was promised, told and learned."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -45,7 +46,7 @@ from api.fields import (
 )
 from api.intake import Accepted, accept, business_now, event_id_for
 from api.messages import MessageView
-from api.paging import Page, Paging, read_page
+from api.paging import Key, Page, Paging, order_by, read_page
 from api.promises import PromiseView
 from api.routing import ApiRoute, needs
 from database.customers import Preference
@@ -71,6 +72,10 @@ _Milestone = Annotated[
     | OrderCancelledEvent,
     Field(discriminator="kind"),
 ]
+_ORDERS: Mapping[str, Sequence[Key]] = {
+    "placed_at": [Order.placed_at, Order.id],
+    "promised_on": [Order.promised_on, Order.id],
+}
 _MILESTONE: TypeAdapter[MilestoneEvent] = TypeAdapter(_Milestone)
 _REPORTS = {
     DeliveryState.APPROVED: "order_approved",
@@ -342,8 +347,20 @@ async def list_orders(
     late: Annotated[
         bool | None, Query(description="true: delivered late, or noticed past its promised day")
     ] = None,
+    at_risk: Annotated[
+        bool | None, Query(description="true: on its way, and its promised day is in danger")
+    ] = None,
+    overdue: Annotated[
+        bool | None, Query(description="true: on its way, and noticed past its promised day")
+    ] = None,
+    promised_from: Annotated[Day | None, Query()] = None,
+    promised_before: Annotated[Day | None, Query()] = None,
+    sort: Annotated[
+        Literal["placed_at", "-placed_at", "promised_on", "-promised_on"],
+        Query(description="with a minus the latest first; what has no such day is left out"),
+    ] = "-placed_at",
 ) -> Page[OrderView]:
-    """Orders, the latest placed first."""
+    """Orders, the latest placed first if not sorted otherwise."""
     statement = sa.select(Order)
     if customer_id is not None:
         statement = statement.where(Order.customer_id == customer_id)
@@ -354,8 +371,26 @@ async def list_orders(
     if late is not None:
         is_late = Order.delivered_late.is_(True) | Order.late_noticed_at.is_not(None)
         statement = statement.where(is_late if late else ~is_late)
+    on_its_way = Order.delivered_at.is_(None) & Order.ended_at.is_(None)
+    if at_risk is not None:
+        endangered = Order.endangered_at.is_not(None) & Order.late_noticed_at.is_(None)
+        is_at_risk = on_its_way & endangered
+        statement = statement.where(is_at_risk if at_risk else ~is_at_risk)
+    if overdue is not None:
+        is_overdue = on_its_way & Order.late_noticed_at.is_not(None)
+        statement = statement.where(is_overdue if overdue else ~is_overdue)
+    if promised_from is not None:
+        statement = statement.where(Order.promised_on >= promised_from)
+    if promised_before is not None:
+        statement = statement.where(Order.promised_on < promised_before)
+    keys, descending = order_by(sort, _ORDERS)
     return await read_page(
-        session, statement, [Order.placed_at, Order.id], paging, OrderView.model_validate
+        session,
+        statement.where(keys[0].is_not(None)),
+        keys,
+        paging,
+        OrderView.model_validate,
+        descending=descending,
     )
 
 

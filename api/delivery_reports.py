@@ -18,8 +18,9 @@ router = APIRouter(prefix="/delivery-reports", tags=["messages"], route_class=Ap
 
 _WORDS = {
     ReportKind.ACCEPTED: "The provider took it.",
-    ReportKind.DELAYED: "It could not be delivered for a passing reason.",
+    ReportKind.DELAYED: "It is late: it is still being tried.",
     ReportKind.DELIVERED: "It was delivered.",
+    ReportKind.EXPIRED: "It was tried and given up, for a passing reason.",
     ReportKind.FAILED: "The provider gave it up.",
     ReportKind.BOUNCED: "It came back: the address takes no messages.",
     ReportKind.COMPLAINED: "The recipient complained about it.",

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.deps import Session
 from api.errors import not_found
+from api.fields import Instant
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
 from database.events import Event
@@ -99,6 +100,8 @@ async def list_feedback(
     case_id: Annotated[UUID | None, Query()] = None,
     survey_id: Annotated[UUID | None, Query()] = None,
     verdict: Annotated[Verdict | None, Query()] = None,
+    score: Annotated[int | None, Query(ge=0, le=10)] = None,
+    since: Annotated[Instant | None, Query(description="answered then or later")] = None,
 ) -> Page[FeedbackView]:
     """Answers and reviews, the latest first."""
     filters = {
@@ -107,10 +110,13 @@ async def list_feedback(
         Feedback.case_id: case_id,
         Feedback.survey_id: survey_id,
         Feedback.verdict: verdict,
+        Feedback.score: score,
     }
     statement = _feedback().where(
         *(column == value for column, value in filters.items() if value is not None)
     )
+    if since is not None:
+        statement = statement.where(Feedback.answered_at >= since)
     return await read_page(
         session,
         statement,

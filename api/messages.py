@@ -261,15 +261,23 @@ def _words_about_deletion(message: Message) -> str:
     return f" Its text was deleted on {message.text_deleted_at:%Y-%m-%d} under the storage policy."
 
 
+def _words_on_the_way(message: Message) -> str:
+    answer, queued = message.provider_answer, message.state is MessageState.QUEUED
+    if message.unknown_since is not None or message.possible_duplicate:
+        after = ", and it is sent again" if queued else ""
+        why = f": {answer}" if answer else ""
+        return f"Perhaps sent: the outcome of an earlier attempt is unknown{after}{why}."
+    if not queued:
+        return "Being handed over: the provider's answer is not here yet."
+    again = f", it will be tried again: {answer}" if answer else ": it waits for its turn."
+    return f"Not sent yet{again}"
+
+
 def _words(message: Message, decision: Decision | None) -> str:
     because = decision.because if decision else ""
     match message.state:
-        case MessageState.QUEUED:
-            answer = message.provider_answer
-            again = f", it will be tried again: {answer}" if answer else ": it waits for its turn."
-            return f"Not sent yet{again}"
-        case MessageState.SENDING:
-            return "Being handed over: the provider's answer is not here yet."
+        case MessageState.QUEUED | MessageState.SENDING:
+            return _words_on_the_way(message)
         case MessageState.HELD:
             return f"Held back for now: {because}."
         case MessageState.SUPPRESSED | MessageState.CANCELLED:

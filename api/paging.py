@@ -1,9 +1,9 @@
 """Keyset pages: a signed cursor that fits one list with one set of filters."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -39,7 +39,7 @@ class PageRequest:
         response: Response,
         limit: Annotated[int, Query(ge=1, le=200)] = 50,
         cursor: Annotated[
-            str | None, Query(max_length=1000, description="from the answer before")
+            str | None, Query(max_length=2000, description="from the answer before")
         ] = None,
     ) -> None:
         self.limit = limit
@@ -82,6 +82,18 @@ class PageRequest:
 
 
 Paging = Annotated[PageRequest, Depends()]
+
+
+class Order(NamedTuple):
+    """Of a list: keys that are unique together, and whether the greatest comes first."""
+
+    keys: Sequence[Key]
+    descending: bool
+
+
+def order_by(sort: str, orders: Mapping[str, Sequence[Key]]) -> Order:
+    """What `sort` asks for: a name among the `orders`, with a minus for the greatest first."""
+    return Order(orders[sort.removeprefix("-")], sort.startswith("-"))
 
 
 def _plain(key: Any) -> Any:

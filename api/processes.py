@@ -157,8 +157,9 @@ async def list_processes(
     statement = sa.select(ProcessRow).filter_by(**given)
     if overdue is not None:
         rang = ProcessRow.next_timer_machine_at < sa.func.now() - sa.text("interval '1 minute'")
-        is_overdue = sa.func.coalesce(rang, sa.false()) & (ProcessRow.state == ProcessState.RUNNING)
-        statement = statement.where(is_overdue if overdue else ~is_overdue)
+        runs = (ProcessRow.state == ProcessState.RUNNING) & ProcessRow.ended_at.is_(None)
+        is_overdue = rang & runs if overdue else ~(sa.func.coalesce(rang, sa.false()) & runs)
+        statement = statement.where(is_overdue)
     return await read_page(
         session,
         statement,

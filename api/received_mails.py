@@ -6,12 +6,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, computed_field
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 
+from api.commands import command_process
 from api.contacts import customer_clock
-from api.deps import Caller, Held, Session
+from api.deps import Caller, Held, Resources, Session
 from api.errors import EXPLAINED, Code, Problem, invalid_field, not_found
 from api.event_bodies import ReplyReceivedEvent
 from api.fields import Base64, Body, Envelope, StaffId, Word, example
@@ -19,11 +21,13 @@ from api.intake import Accepted, accept
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs
 from database.received_mails import ReceivedAttachment, ReceivedMail, keep_mail
+from database.tasks import Task
 from domain.lifecycle import unclear_mail_key
-from domain.processes import lifecycle_workflow_id
+from domain.processes import TaskCompleted, lifecycle_workflow_id
 from domain.received_mails import MAIL_EVENT, MailKind, MailOutcome
 from domain.staff import Permission
 from domain.tasks import task_id_of
+from workflows.process import Process
 
 LARGEST_MAIL = 10 * 1024 * 1024  # bytes, as by SMTP
 LARGEST_BODY = LARGEST_MAIL * 4 // 3 + 100_000
@@ -223,11 +227,17 @@ def _deleted(what: str, mail: ReceivedMail) -> Problem:
 @router.post("/{mail_id}/attribution", status_code=202)
 @needs(Permission.WORK_TASKS)
 async def attribute_received_mail(
-    mail_id: UUID, body: Attribution, session: Session, held: Held, caller: Caller
+    mail_id: UUID,
+    body: Attribution,
+    request: Request,
+    session: Session,
+    held: Held,
+    caller: Caller,
 ) -> Accepted:
     """A person says whose mail it is: from then on it is a reply of that customer.
 
-    409 for a mail that was acted upon already. Complete the task that asked, if there is one, too.
+    The task that asked, if there is one, is completed with it. 409 for a mail that was acted upon
+    already.
     """
     mail = await session.get(ReceivedMail, mail_id, with_for_update=True)
     if mail is None:
@@ -250,6 +260,24 @@ async def attribute_received_mail(
     except ValidationError:
         raise invalid_field("/mail_id", "the mail has nothing that can be read") from None
     accepted = await accept(session, held, caller, event, body)
+    task_id = ReceivedMailView.model_validate(mail).task_id
+    if task_id is not None:
+        await _complete_task(request, session, held, task_id, body.by)
     mail.outcome, mail.event_id = MailOutcome.ATTRIBUTED, event.event_id
     mail.customer_id, mail.case_id, mail.happened_at = body.customer_id, body.case_id, happened_at
     return accepted
+
+
+async def _complete_task(
+    request: Request, session: AsyncSession, held: Resources, task_id: UUID, by: str
+) -> None:
+    """One that somebody has completed by hand meanwhile, or nobody needs any more, is none."""
+    task = await session.get(Task, task_id)
+    if task is None or task.ended_at is not None:
+        return
+    done = TaskCompleted(task_id=task_id, outcome="attributed", by=by)
+    try:
+        await command_process(request, session, held, task.workflow_id, Process.complete_task, done)
+    except Problem as refused:
+        if refused.code is not Code.NOT_ALLOWED_NOW:
+            raise

@@ -7,12 +7,14 @@ from uuid import UUID
 import sqlalchemy as sa
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import Session
+from api.errors import Code, Problem
 from api.fields import Body, EventId, Phone, Word, Written
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
-from database.received_texts import ReceivedText, keep_text
+from database.received_texts import OtherText, ReceivedText, keep_text
 from domain.opt_out_words import Wish
 from domain.received_texts import TextOutcome
 
@@ -58,8 +60,20 @@ async def take_received_text(body: NewReceivedText, session: Session) -> TextTak
     STOP and the like suppress the number with this answer, START lifts what STOP has made, HELP is
     answered once a day; anything else is a reply of the customer who has the number.
     """
-    text_id, new = await keep_text(session, body.source, body.event_id, body.sender, body.text)
+    text_id, new = await take_text(session, body.source, body.event_id, body.sender, body.text)
     return TextTaken(id=text_id, duplicate=not new)
+
+
+async def take_text(
+    session: AsyncSession, source: str, event_id: str, sender: str, text: str
+) -> tuple[UUID, bool]:
+    """As `keep_text`; raises the problem for an id that came before with another text."""
+    try:
+        return await keep_text(session, source, event_id, sender, text)
+    except OtherText:
+        raise Problem(
+            Code.EVENT_CONFLICT, f"event_id {event_id} came before with another text"
+        ) from None
 
 
 @router.get("")

@@ -82,7 +82,7 @@ class _Event(BaseModel):
         kind = _KINDS.get(self.type, ReportKind.OTHER)
         email = _Email() if kind is ReportKind.OTHER else _Email.model_validate(self.data)
         if kind is ReportKind.BOUNCED and email.bounce and email.bounce.type != "Permanent":
-            kind = ReportKind.DELAYED
+            kind = ReportKind.EXPIRED
         why = email.bounce or email.failed or email.suppressed or _Reason()
         words = [self.type, why.type, why.message or why.reason]
         return DeliveryReport(

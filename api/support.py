@@ -196,6 +196,9 @@ async def list_cases(
     priority: Annotated[Priority | None, Query()] = None,
     queue: Annotated[Role | None, Query()] = None,
     owner: Annotated[StaffId | None, Query()] = None,
+    due_before: Annotated[
+        Instant | None, Query(description="business time: one of its clocks runs out before")
+    ] = None,
 ) -> Page[CaseView]:
     """Cases, the latest opened first."""
     filters = {
@@ -208,9 +211,14 @@ async def list_cases(
         "owner": owner,
     }
     given = {name: value for name, value in filters.items() if value is not None}
+    statement = sa.select(Case).filter_by(**given)
+    if due_before is not None:
+        unanswered = Case.first_response_at.is_(None) & (Case.first_response_due < due_before)
+        is_due = unanswered | (Case.resolution_due < due_before)
+        statement = statement.where(Case.resolved_at.is_(None), is_due)
     return await read_page(
         session,
-        sa.select(Case).filter_by(**given),
+        statement,
         [Case.opened_at, Case.id],
         paging,
         CaseView.model_validate,

@@ -25,6 +25,7 @@ from api.provider_events import (
 from api.routing import FORM_MEDIA, refuse_other_media
 from database.delivery_reports import keep_report
 from domain.delivery_reports import DeliveryReport, ReportKind
+from domain.plain_text import clean
 
 router = APIRouter(prefix=PREFIX, tags=["provider events"])
 
@@ -70,7 +71,7 @@ async def take_twilio_event(
     """Take one status callback of Twilio. A repeat has the same message and status."""
     form = await read_signed_form(request, held, x_twilio_signature)
     sid, status = _field(form, "MessageSid"), _field(form, "MessageStatus")
-    code = form.get("ErrorCode", "")[:_LONGEST_FIELD]
+    code = clean(form.get("ErrorCode", ""))[:_LONGEST_FIELD].strip()
     report = DeliveryReport(
         kind=_kind(status, code),
         effect=effect_in(effect),

@@ -11,9 +11,9 @@ from api.deps import Held, Session
 from api.errors import invalid_field
 from api.fields import phone_number
 from api.provider_events import PREFIX, documented_body
+from api.received_texts import take_text
 from api.routing import FORM_MEDIA
 from api.twilio_events import read_signed_form
-from database.received_texts import keep_text
 from domain.plain_text import clean
 
 router = APIRouter(prefix=PREFIX, tags=["provider events"])
@@ -46,4 +46,4 @@ async def take_twilio_text(
         sender = phone_number(form.get("From", ""))
     except ValueError:  # a short code, a name: nobody whom we could have written to
         sender = clean(form.get("From", ""))[:100]
-    await keep_text(session, "twilio", sid, sender, clean(form.get("Body", ""))[:_LONGEST_TEXT])
+    await take_text(session, "twilio", sid, sender, clean(form.get("Body", ""))[:_LONGEST_TEXT])

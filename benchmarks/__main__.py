@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.console import FULL, QUICK, measure_console
 from benchmarks.cpu import machine
 from benchmarks.events import measure_events
 from benchmarks.installation import Installation
@@ -18,7 +19,7 @@ from benchmarks.parked import measure_parked
 from benchmarks.profiling import print_profile
 from benchmarks.rendering import measure_rendering
 
-_PHASES = ("life", "events", "parked", "messages", "render")
+_PHASES = ("life", "events", "parked", "messages", "render", "console")
 _QUIET = 1.0  # load average
 
 
@@ -86,12 +87,19 @@ def _messages(chosen: argparse.Namespace) -> dict[str, Any]:
         return asyncio.run(measure_messages(installation, _say, quick=chosen.quick))
 
 
+def _console(chosen: argparse.Namespace) -> dict[str, Any]:
+    size = QUICK if chosen.quick else FULL
+    with Installation(chosen.synchronous) as installation:
+        return asyncio.run(measure_console(installation, _say, size))
+
+
 _MEASURE = {
     "life": _life,
     "events": _events,
     "parked": _parked,
     "messages": _messages,
     "render": _render,
+    "console": _console,
 }
 
 

@@ -16,7 +16,7 @@ from typing import Self
 from settings import Settings
 from supervisor.plan import WORKER_NICENESS, Plan, make_plan
 from supervisor.ports import free_port
-from supervisor.service import Program
+from supervisor.service import Program, answers_ok
 
 
 class Installation:
@@ -108,6 +108,21 @@ class Installation:
         assert self.plan.api is not None
         with self.plan.api:
             yield self.plan.addresses.api
+
+    @contextmanager
+    def bare_pages(self) -> Iterator[str]:
+        """A FastAPI that answers the bytes it was given, served as the API is; its address."""
+        port = free_port()
+        options = ["--port", str(port), "--no-server-header", "--no-access-log"]
+        program = Program(
+            "bare pages",
+            [sys.executable, "-m", "uvicorn", "benchmarks.bare_pages:app", *options],
+            log=self._directory / "logs" / "bare-pages.log",
+            environment=self.plan.environment,
+            answers=lambda: answers_ok("127.0.0.1", port, "/ready"),
+        )
+        with program:
+            yield f"http://127.0.0.1:{port}"
 
     @property
     def api_key(self) -> str:

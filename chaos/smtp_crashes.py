@@ -1,7 +1,7 @@
 """F7: dispatchers killed at five points of handing a mail over; what became of the mails?
 
-A victim is a real dispatcher in a process of its own. It claims as many messages as it has
-connections; when all of them are at the point it gets SIGKILL, and the next victim claims the next
+A victim is a real dispatcher in a process of its own. It claims as many messages as it hands over
+at once; when all of them are at the point it gets SIGKILL, and the next victim claims the next
 messages. Where a point is not on the wire, what holds the victim there is the world around it, not
 code in it: a server that doesn't take the connection, a commit that isn't answered, a locked row.
 At the end one dispatcher that nobody kills goes on with what all of them left behind.
@@ -36,7 +36,7 @@ from domain.messages import MessageClass, MessageState, Template
 from tests.activities.dispatching import RULES, dispatcher, messages, queue, running, until_settled
 from tests.messaging.post_office import PostOffice, Stage, free_port, go_on
 
-_AT_ONCE = 8  # connections of a victim, so messages that one kill hits
+_AT_ONCE = 7  # messages that one kill hits: of a victim's 8 connections all that selling gets
 _PATIENCE = 30.0  # seconds
 # A victim leaves alone what the one before it has left behind, and claims no more than it can send.
 _VICTIM = replace(RULES, batch=_AT_ONCE, lease=timedelta(days=1))

@@ -58,6 +58,22 @@ def table_of(mapped: type[Base]) -> sa.Table:
     return Base.metadata.tables[mapped.__tablename__]
 
 
+def is_known(*columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    """Whether this version knows each value of the enumerations among the columns.
+
+    While a newer version runs beside it a row may hold one that it doesn't: reading that raises
+    LookupError, for all rows that are read together.
+    """
+    return sa.and_(
+        sa.true(),
+        *(
+            sa.or_(column.is_(None), column.in_(list(column.type.enum_class)))
+            for column in columns
+            if isinstance(column.type, sa.Enum) and column.type.enum_class is not None
+        ),
+    )
+
+
 async def insert_once(session: AsyncSession, into: type[Base], **row: Any) -> bool:
     """Insert a row; False when one with the same unique key is there, which stays as it is."""
     return (await session.execute(_insertion(into), row)).first() is not None
@@ -95,6 +111,7 @@ __all__ = [
     "connect",
     "customer_key",
     "insert_once",
+    "is_known",
     "table_of",
     "uuid_key",
     "written_now",

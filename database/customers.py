@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, uuid_key, written_now
+from database.search import prefixes, trigrams
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -30,6 +31,8 @@ class Simulation(Base):
     machine_origin: Mapped[datetime]
     business_origin: Mapped[datetime]
     speed: Mapped[float]
+    # Its rows were written by `crm.py fill`: no process is behind them, and nobody looks for one.
+    filled: Mapped[bool] = mapped_column(default=False, server_default=sa.false())
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (sa.CheckConstraint("speed > 0", name="speed_is_positive"),)
@@ -58,6 +61,9 @@ class Customer(Base):
     reference: Mapped[str] = mapped_column(unique=True)  # the other system's id, or ours
     kind: Mapped[CustomerKind] = mapped_column(default=CustomerKind.PERSON)
     name: Mapped[str]
+    folded_name: Mapped[str] = mapped_column(
+        sa.Text(collation="C"), sa.Computed("folded(name)", persisted=True), deferred=True
+    )
     locale: Mapped[str] = mapped_column(default="en")
     zone: Mapped[str] = mapped_column(default="UTC")
     tone: Mapped[Tone | None]  # how the customer likes to be spoken to
@@ -71,6 +77,13 @@ class Customer(Base):
 
     __table_args__ = (
         sa.CheckConstraint("length(name) between 1 and 200", name="name_has_a_length"),
+        # The orders of the list, and what it is searched by.
+        sa.Index("ix_customers_folded_name_id", "folded_name", "id"),
+        sa.Index("ix_customers_updated_at_id", "updated_at", "id"),
+        sa.Index("ix_customers_reading_locale", sa.text("COALESCE(chosen_locale, locale)"), "id"),
+        trigrams("ix_customers_name_trigrams", "folded_name"),
+        prefixes("ix_customers_reference_prefixes", "lower(reference)"),
+        trigrams("ix_customers_reference_trigrams", "lower(reference)"),
     )
 
 
@@ -92,7 +105,12 @@ class ContactPoint(Base):
 
     __table_args__ = (
         sa.UniqueConstraint("customer_id", "channel", "address"),
-        sa.Index("ix_contact_points_address", sa.text("lower(address)")),
+        prefixes("ix_contact_points_address", "lower(address)"),
+        trigrams(
+            "ix_contact_points_phone_trigrams",
+            "lower(address)",
+            postgresql_where=sa.text("channel = 'sms'"),
+        ),
     )
 
 
@@ -113,6 +131,7 @@ class Consent(Base):
 
     __table_args__ = (
         sa.Index("ix_consents_newest", "customer_id", "channel", "purpose", "occurred_at"),
+        sa.Index("ix_consents_stated", "channel", "purpose", "state", "customer_id"),
     )
 
 

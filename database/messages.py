@@ -80,6 +80,17 @@ class Message(Base):
                 "text IS NOT NULL AND state NOT IN ('queued','held','sending')"
             ),
         ),
+        # What is rare among the many that arrived.
+        sa.Index("ix_messages_template_id", "template", "id"),
+        sa.Index("ix_messages_texts", "id", postgresql_where=sa.text("channel = 'sms'")),
+        sa.Index(
+            "ix_messages_not_arrived",
+            *("state", "id"),
+            postgresql_where=sa.text(
+                "state IN ('bounced','complained','unknown','suppressed','held','cancelled',"
+                "'failed')"
+            ),
+        ),
         sa.Index(
             "ix_messages_untold",
             "id",

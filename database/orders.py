@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, written_now
+from database.search import prefixes, trigrams
 from domain.delivery import DeliveryState, Effect
 
 
@@ -38,6 +39,15 @@ class Order(Base):
 
     __table_args__ = (
         sa.Index("ix_orders_placed_at_id", "placed_at", "id"),  # the order of the list
+        sa.Index("ix_orders_state_placed_at_id", "state", "placed_at", "id"),
+        sa.Index("ix_orders_promised_on_id", "promised_on", "id"),
+        sa.Index(
+            "ix_orders_on_the_way",
+            *("promised_on", "id"),
+            postgresql_where=sa.text("delivered_at IS NULL AND ended_at IS NULL"),
+        ),
+        prefixes("ix_orders_reference_prefixes", "lower(reference)"),
+        trigrams("ix_orders_reference_trigrams", "lower(reference)"),
         sa.CheckConstraint("total_minor >= 0", name="total_is_not_negative"),
         sa.CheckConstraint(
             "state <> 'delivered' OR delivered_at IS NOT NULL", name="delivered_has_a_date"

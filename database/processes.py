@@ -31,7 +31,12 @@ class ProcessRow(Base):
     updated_at: Mapped[datetime] = written_now()
 
     __table_args__ = (
-        sa.Index("ix_processes_kind_state", "kind", "state"),
+        sa.Index("ix_processes_kind_state_step", "kind", "state", "step"),
+        sa.Index(
+            "ix_processes_next_timer",
+            "next_timer_machine_at",
+            postgresql_where=sa.text("ended_at IS NULL"),
+        ),
         sa.Index("ix_processes_recorded_at", "recorded_at", "workflow_id"),
         sa.CheckConstraint(
             "(state IN ('completed','stopped')) = (ended_at IS NOT NULL)", name="ended_has_a_date"
@@ -45,9 +50,17 @@ class Lifecycle(Base):
     __tablename__ = "lifecycles"
 
     customer_id: Mapped[UUID] = customer_key(primary_key=True)
-    stage: Mapped[Stage] = mapped_column(index=True)
+    stage: Mapped[Stage]
     stage_reason: Mapped[str]
     stage_since: Mapped[datetime]
     last_heard_at: Mapped[datetime | None]
     silence_due_at: Mapped[datetime | None]
     updated_at: Mapped[datetime] = written_now()
+
+    # The orders of the list of customers.
+    __table_args__ = (
+        sa.Index("ix_lifecycles_stage_stage_since", "stage", "stage_since", "customer_id"),
+        sa.Index("ix_lifecycles_stage_since", "stage_since", "customer_id"),
+        sa.Index("ix_lifecycles_last_heard_at", "last_heard_at", "customer_id"),
+        sa.Index("ix_lifecycles_silence_due_at", "silence_due_at", "customer_id"),
+    )

@@ -46,12 +46,17 @@ class ReceivedText(Base):
     )
 
 
+class OtherText(Exception):
+    """The source has used the id before, for another text."""
+
+
 async def keep_text(
     session: AsyncSession, source: str, event_id: str, sender: str, text: str
 ) -> tuple[UUID, bool]:
     """The row's id, and whether it is new. STOP suppresses the number at once, START lifts that.
 
     YES and START are wishes only where STOP was said before: else they answer something else.
+    Raises OtherText.
     """
     wish = wish_of(text, Channel.SMS)
     statement = insert(ReceivedText).values(
@@ -59,10 +64,13 @@ async def keep_text(
     )
     new = await session.scalar(statement.on_conflict_do_nothing().returning(ReceivedText.id))
     if new is None:
-        there = sa.select(ReceivedText.id).where(
+        there = sa.select(ReceivedText.id, ReceivedText.sender, ReceivedText.text).where(
             ReceivedText.source == source, ReceivedText.event_id == event_id
         )
-        return (await session.execute(there)).scalar_one(), False
+        known = (await session.execute(there)).one()
+        if (known.sender, known.text) != (sender, text):
+            raise OtherText(event_id)
+        return known.id, False
     # Only now: a START that its provider repeats must not lift a STOP that came between.
     if wish is Wish.STOP:
         await _suppress(session, sender)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, uuid_key, written_now
+from database.search import prefixes, trigrams
 from domain.policies import Priority
 from domain.support import CaseCause, CaseKind, CaseState
 from domain.tasks import Role
@@ -45,6 +46,8 @@ class Case(Base):
 
     __table_args__ = (
         sa.Index("ix_cases_opened_at_id", "opened_at", "id"),  # the order of the list
+        prefixes("ix_cases_reference_prefixes", "lower(reference)"),
+        trigrams("ix_cases_reference_trigrams", "lower(reference)"),
         sa.CheckConstraint(
             "state NOT IN ('resolved','closed') OR resolved_at IS NOT NULL",
             name="resolved_has_a_date",

@@ -20,6 +20,9 @@ from database import (
     timeline,
 )
 from database.base import Base
+from database.search import prepare_search
+
+prepare_search(Base.metadata)
 
 __all__ = [
     "Base",

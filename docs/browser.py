@@ -68,6 +68,20 @@ class Page:
             seen = self._page.inner_text("body")[:300]
             raise NoPicture(f"{url} never shows {showing!r}; it says {seen!r}") from None
 
+    def visit(self, url: str, *, width: int = WIDTH, height: int = 720) -> None:
+        """Go to `url`, whatever it shows. Raises NoPicture for a page that is a failure."""
+        self._page.set_viewport_size({"width": width, "height": height})
+        answer = self._page.goto(url)
+        if answer is None or answer.status >= 400:
+            raise NoPicture(f"{url} answers {answer.status if answer else 'nothing'}")
+
+    def links(self) -> list[str]:
+        """Where the page leads to, without the origin."""
+        hrefs: list[str] = self.run(
+            "[...document.querySelectorAll('main a[href]')].map(a => a.getAttribute('href'))"
+        )
+        return hrefs
+
     def press(self, label: str) -> None:
         """The button with that text, once it is there."""
         self._page.get_by_role("button", name=label, exact=True).first.click()

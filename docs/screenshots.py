@@ -1,5 +1,7 @@
 """Takes the pictures of the README anew: `make screenshots`, against a running instance.
 
+With `--console` those of every screen of the console instead, to be looked at.
+
 It plays a few orders through the public API on a clock of their own, then looks at them as a person
 would: in the API docs, the Temporal web UI, the inbox and the survey behind a mail's link.
 """
@@ -19,6 +21,7 @@ from uuid import UUID, uuid4
 import httpx2
 
 from docs.browser import NoPicture, Page, opened_browser
+from docs.console_pictures import take_all
 from domain.processes import delivery_workflow_id, lifecycle_workflow_id, order_id_of
 from settings import Settings
 from supervisor.errors import Refused
@@ -184,6 +187,10 @@ def _keep(page: Page, name: str) -> None:
 def main() -> None:
     run = running_instance(Settings.from_environment().data_dir.absolute())
     with opened_browser() as browser:
+        if "--console" in sys.argv[1:]:
+            directory = run.data_dir / "screens"
+            print(f"{take_all(run, browser, directory)} pictures in {directory}")
+            return
         story = Story(run)
         print("playing the story; it takes about half a minute")
         take(run, Page(browser), story, *tell(story))

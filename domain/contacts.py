@@ -46,6 +46,7 @@ class ContactFacts(BaseModel):
     process_ended: bool = False  # the process whose series it belongs to
     claims: Mapping[str, date | None] = {}  # that its wording makes -> last day; None: not approved
     marketing_paused_until: datetime | None = None  # by the customer
+    is_test: bool = False  # of a wording, sent by staff to whomever staff names
     confirms: str | None = None  # "<channel>/<purpose>" of a consent it asks to confirm
 
 
@@ -140,8 +141,12 @@ def _consent(facts: "ContactFacts | ChannelFacts", channel: Channel) -> _Asked:
     what = f"{facts.purpose} by {channel}"
     consent = facts.consents.get(f"{channel}/{facts.purpose}")
     match facts.message_class:
-        case MessageClass.TRANSACTIONAL | MessageClass.STAFF:
+        case MessageClass.TRANSACTIONAL:
             return _Asked("consent", "part of the contract: needs no consent", None)
+        case MessageClass.STAFF:
+            is_test = isinstance(facts, ContactFacts) and facts.is_test
+            kind = "a test that staff sends" if is_test else "for our own staff"
+            return _Asked("consent", f"{kind}: needs no consent", None)
         case MessageClass.SERVICE:
             withdrawn = consent is ConsentState.WITHDRAWN
             objection = _Objection(Outcome.SUPPRESS, f"{what} was objected to")
@@ -253,16 +258,21 @@ class ChannelFacts(BaseModel):
     ways: Mapping[Channel, Way]
 
 
-def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
-    """The preferred channel, else the asked one; what belongs to a contract goes by any open one.
+_BY_ANY_CHANNEL = (MessageClass.TRANSACTIONAL, MessageClass.MARKETING)
 
-    No channel open: the asked one, so that `may_send` says what is in its way. No rule when nothing
-    but the asked channel came into question.
+
+def choose_channel(facts: ChannelFacts) -> tuple[Channel, Rule | None]:
+    """The preferred channel, else the asked one, else any open one: of what belongs to a contract,
+    and of selling, since nobody is sold to on a channel without his consent to that one.
+
+    Service messages need no consent, only that nobody objects: they go nowhere unasked. No channel
+    open: the asked one, so that `may_send` says what is in its way. No rule when nothing but the
+    asked channel came into question.
     """
     asked, preferred = facts.asked, facts.preferred or facts.asked
     if facts.fixed:
         return asked, None
-    others = Channel if facts.message_class is MessageClass.TRANSACTIONAL else ()
+    others = Channel if facts.message_class in _BY_ANY_CHANNEL else ()
     obstacles: list[str] = []
     chosen: Channel | None = None
     for channel in dict.fromkeys((preferred, asked, *others)):
@@ -290,6 +300,11 @@ def _obstacle(facts: ChannelFacts, channel: Channel) -> str | None:
         return f"it has no wording for {channel}"
     objection = _consent(facts, channel).objection
     return objection.because if objection else None
+
+
+def was_asked_for(suppression: str) -> bool:
+    """Whether its reason is the recipient's own wish (a complaint, STOP), not a dead address."""
+    return suppression.startswith(("complaint:", "asked by "))
 
 
 def _duration(span: timedelta) -> str:

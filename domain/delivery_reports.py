@@ -14,8 +14,9 @@ from domain.payload import Payload
 
 class ReportKind(StrEnum):
     ACCEPTED = "accepted"  # the provider took it: evidence where our own answer was lost
-    DELAYED = "delayed"  # a soft bounce: not now, or not any more but for a passing reason
+    DELAYED = "delayed"  # not yet, and it is still being tried: no failure (RFC 3464 §2.3.3)
     DELIVERED = "delivered"
+    EXPIRED = "expired"  # a soft bounce: given up in the end, for a passing reason
     FAILED = "failed"  # the provider gave it up, and not because of the address
     BOUNCED = "bounced"  # a hard bounce: the address takes no mail
     COMPLAINED = "complained"
@@ -24,7 +25,7 @@ class ReportKind(StrEnum):
 
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)  # before it a date is a mistake
 _LONGEST = 500
-_ADDRESS = re.compile(r"<?[^\s<>]+@[^\s<>]+>?|\+\d[\d ()-]{6,}\d")
+_ADDRESS = re.compile(r"<?[^\s<>;,]+@[^\s<>;,]+>?|\+\d[\d ()-]{6,}\d")
 
 
 def without_addresses(text: str) -> str:
@@ -61,6 +62,7 @@ _KNOWLEDGE = (
 _SAYS = {
     ReportKind.ACCEPTED: MessageState.ACCEPTED,
     ReportKind.DELAYED: MessageState.ACCEPTED,  # only what was taken can be late
+    ReportKind.EXPIRED: MessageState.FAILED,
     ReportKind.FAILED: MessageState.FAILED,
     ReportKind.DELIVERED: MessageState.DELIVERED,
     ReportKind.BOUNCED: MessageState.BOUNCED,

@@ -23,6 +23,10 @@ class OptedOut(Fact):
     channel: Channel | None = None  # None: every channel
     purpose: Purpose = Purpose.MARKETING
 
+    @property
+    def channels(self) -> tuple[Channel, ...]:
+        return tuple(Channel) if self.channel is None else (self.channel,)
+
 
 class MailUnclear(Fact):
     """A mail names something of the customer, and its sender is none of his addresses."""
@@ -97,6 +101,7 @@ class LifecycleStep(Step):
     tell: tuple[str, ...] = ()  # workflow ids of stage processes
     tell_signal: str = ""
     tell_fact: dict[str, Any] = {}
+    closes: tuple[Channel, ...] = ()  # to selling: nobody is told while another one is open
     facts: dict[str, str] = {}
 
     @property

@@ -46,6 +46,9 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
     ]
     if message.reply_to:
         headers.append(_checked("Reply-To", message.reply_to))
+    if message.thread:  # RFC 5322 section 3.6.4
+        headers.append(_checked("In-Reply-To", f"<{message.thread[-1]}>"))
+        headers.append(_checked("References", references_of(message)))
     if message.unsubscribe_url:
         headers.append(_checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"))
         if message.unsubscribe_url.startswith("https://"):  # RFC 8058 section 3.1: one HTTPS URI
@@ -63,6 +66,10 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
             f"--{boundary}--\r\n".encode(),
         ]
     )
+
+
+def references_of(message: OutgoingMessage) -> str:
+    return " ".join(f"<{one}>" for one in message.thread)
 
 
 def recipient_of(message: OutgoingMessage) -> Address:

@@ -8,10 +8,9 @@ from typing import NamedTuple
 
 from flufl.bounce import all_failures
 
-from messaging.mail_parts import Mail, header, one_line
+from domain.delivery_reports import without_addresses
+from messaging.mail_parts import Mail, header
 
-_LONGEST = 400  # characters of what a server said
-_ADDRESS = re.compile(r"[^\s<>;,]+@[^\s<>;,]+")
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")  # RFC 3463
 _BASIC = re.compile(r"\b([45])\d\d\b")
 _ABOUT_THE_MESSAGE = ("6", "7")  # its content, a policy: the address may be a good one
@@ -22,8 +21,9 @@ class Fate(StrEnum):
     """What a bounce says became of the message."""
 
     HARD = "hard"  # the address takes no mail
-    SOFT = "soft"  # not now: a full mailbox, a server that doesn't answer
+    SOFT = "soft"  # given up: a mailbox that stayed full, a server that never answered
     REFUSED = "refused"  # this message, for what it is or whom it is from
+    DELAYED = "delayed"  # not yet, and still being tried
     DELIVERED = "delivered"
 
 
@@ -65,7 +65,7 @@ def unusual_bounce_in(mail: Mail) -> Bounce | None:
     if permanent:
         return Bounce(Fate.HARD, "a bounce in no standard form: permanent")
     if temporary:
-        return Bounce(Fate.SOFT, "a bounce in no standard form: for now")
+        return Bounce(Fate.DELAYED, "a bounce in no standard form: for now")
     return None
 
 
@@ -97,7 +97,7 @@ def _fate_of_recipient(block: Mail) -> Bounce | None:
         case "delivered":
             return Bounce(Fate.DELIVERED, said)
         case "delayed":
-            return Bounce(Fate.SOFT, said)
+            return Bounce(Fate.DELAYED, said)
         case "failed" if kind == "4":
             return Bounce(Fate.SOFT, said)
         case "failed" if telling and telling[0][1] in _ABOUT_THE_MESSAGE:
@@ -105,7 +105,3 @@ def _fate_of_recipient(block: Mail) -> Bounce | None:
         case "failed":
             return Bounce(Fate.HARD, said)
     return None
-
-
-def without_addresses(said: str) -> str:
-    return _ADDRESS.sub("(address)", one_line(said))[:_LONGEST]

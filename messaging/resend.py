@@ -1,16 +1,18 @@
 """E-mail through Resend's HTTP API, or any with its shape (resend.com/docs/api-reference).
 
-Each request carries our row's id as its idempotency key: for 24 hours a repeat of the same request
-is answered as the first was and sends nothing. So a lost answer is found out by asking again.
+Each request carries an idempotency key made of our row's id and the address: for 24 hours a repeat
+of the same request is answered as the first was and sends nothing. So a lost answer is found out by
+asking again; and what goes to another address than before is a request of its own.
 """
 
 from datetime import timedelta
+from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
 import httpx2
 
-from messaging.compose import BadAddress, recipient_of
+from messaging.compose import BadAddress, recipient_of, references_of
 from messaging.http_provider import (
     LONGEST_ANSWER,
     HttpProvider,
@@ -49,6 +51,9 @@ class ResendProvider(HttpProvider):
         if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" for c in message.subject):
             raise ValueError("the subject has a line break or a control character")
         headers = {"X-CRM-Effect": message.effect, "Auto-Submitted": "auto-generated"}
+        if message.thread:
+            headers["In-Reply-To"] = f"<{message.thread[-1]}>"
+            headers["References"] = references_of(message)
         if message.unsubscribe_url:
             headers["List-Unsubscribe"] = f"<{message.unsubscribe_url}>"
             headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
@@ -66,7 +71,7 @@ class ResendProvider(HttpProvider):
             "POST",
             "/emails",
             json={name: value for name, value in body.items() if value},
-            headers={"Idempotency-Key": message.effect},
+            headers={"Idempotency-Key": _key(message)},
         )
 
     def _answer(self, response: httpx2.Response) -> Answer:
@@ -78,7 +83,8 @@ class ResendProvider(HttpProvider):
         if response.is_success:
             return Answer(Outcome.ACCEPTED, said)
         if name == "invalid_idempotent_request":
-            return Answer(Outcome.ACCEPTED, f"taken before, in other words: {said}")
+            words = "taken before for the same address, in other words"
+            return Answer(Outcome.ACCEPTED, f"{words}: {said}")
         if status == HTTPStatus.CONFLICT:  # our own first request is still being looked at
             return Answer(Outcome.UNKNOWN, said, retry_after(response))
         if status == HTTPStatus.TOO_MANY_REQUESTS or status in _OURS or name in _OUR_FAULTS:
@@ -87,3 +93,9 @@ class ResendProvider(HttpProvider):
             bad_address = name == "validation_error" and "`to`" in said
             return Answer(Outcome.PERMANENT, said, bad_address=bad_address)
         return Answer(Outcome.UNKNOWN, said, retry_after(response), nobody=True)
+
+
+def _key(message: OutgoingMessage) -> str:
+    """That the provider knows it proves that this very address was written to, and no other."""
+    address = sha256(message.address.lower().encode()).hexdigest()[:16]
+    return f"{message.effect}/{address}"

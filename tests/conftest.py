@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real Temporal server that skips time; a fresh database for each test."""
+"""A real PostgreSQL and a real Temporal server that skips time; an empty database for each test."""
 
 import shutil
 import tempfile
@@ -10,6 +10,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
@@ -27,6 +28,11 @@ _ONLY_HERE = {
     "limit.historyCount.suggestContinueAsNew": "300",  # of events; 4,096 take a test too long
 }
 
+_END_ALL_OTHERS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-histories", metavar="DIR", help="see tests/record_histories.py")
@@ -36,6 +42,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "history: its processes are kept in tests/histories and replayed ever after"
     )
+    # Other examples each time. What a busy machine takes for one says nothing.
+    settings.register_profile("suite", max_examples=50, deadline=None)
+    settings.load_profile("suite")
+    config.addinivalue_line("markers", "own_database: it changes the schema, or grows big")
 
 
 @pytest.fixture(scope="session")
@@ -44,8 +54,8 @@ def postgres() -> Generator[PostgresServer]:
     directory = Path(tempfile.mkdtemp(prefix="perennial-tests-"))
     directory.chmod(0o711)
     # The race of opt-outs and claims is judged by the order of their commits.
-    settings = {"fsync": "off", "track_commit_timestamp": "on"}
-    with PostgresServer(directory, settings=settings) as server:
+    options = {"fsync": "off", "track_commit_timestamp": "on"}
+    with PostgresServer(directory, settings=options) as server:
         engine = sa.create_engine(server.url)
         Base.metadata.create_all(engine)
         engine.dispose()
@@ -66,10 +76,30 @@ def new_database(postgres: PostgresServer) -> Iterator[str]:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def database_url(postgres: PostgresServer) -> Generator[str]:
+@pytest.fixture(scope="session")
+def used_again(postgres: PostgresServer) -> Generator[tuple[str, psycopg.Connection]]:
+    """A database that is emptied after each test, and the superuser's way into it."""
     with new_database(postgres) as url:
-        yield url
+        name = sa.make_url(url).database
+        admin = postgres.admin_url.replace("postgresql+psycopg://", "postgresql://")
+        with psycopg.connect(admin, dbname=name, autocommit=True) as connection:
+            yield url, connection
+
+
+@pytest.fixture
+def database_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Generator[str]:
+    """Of an empty database: to make one takes a hundred times as long as to empty it."""
+    if request.node.get_closest_marker("own_database"):
+        with new_database(postgres) as url:
+            yield url
+        return
+    url, admin = request.getfixturevalue("used_again")
+    yield url
+    admin.execute(_END_ALL_OTHERS)  # a dispatcher that was killed may still hold its locks
+    with admin.transaction():
+        admin.execute("SET LOCAL session_replication_role = replica")  # no order of tables to keep
+        for table in Base.metadata.tables:
+            admin.execute(f"DELETE FROM {table}")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from temporalio.testing import WorkflowEnvironment
 
 import temporal_runtime
 from database.base import Base, Sessions
-from database.customers import Consent, Customer, Simulation
+from database.customers import Consent, ContactPoint, Customer, Simulation
 from database.messages import Message
 from database.policies import PolicyVersion
 from database.processes import Lifecycle, ProcessRow
@@ -103,6 +103,20 @@ class Drive:
             if consent:
                 session.add(_consent(customer.id, ConsentState.GRANTED))
         return customer.id
+
+    async def agrees_to(
+        self,
+        customer_id: UUID,
+        channel: Channel,
+        address: str | None,
+        state: ConsentState = ConsentState.GRANTED,
+    ) -> None:
+        """To marketing by the channel, at an address of his if there is one."""
+        async with self.sessions.begin() as session:
+            session.add(_consent(customer_id, state, channel))
+            if address is not None:
+                point = ContactPoint(customer_id=customer_id, channel=channel, address=address)
+                session.add(point)
 
     async def withdraw_consent(self, customer_id: UUID) -> None:
         async with self.sessions.begin() as session:
@@ -403,10 +417,10 @@ class Drive:
         return outcome
 
 
-def _consent(customer_id: UUID, state: ConsentState) -> Consent:
+def _consent(customer_id: UUID, state: ConsentState, channel: Channel = Channel.EMAIL) -> Consent:
     return Consent(
         customer_id=customer_id,
-        channel=Channel.EMAIL,
+        channel=channel,
         purpose=Purpose.MARKETING,
         state=state,
         source="form",

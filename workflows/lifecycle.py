@@ -27,7 +27,7 @@ from domain.lifecycle import (
     unclear_mail_key,
 )
 from domain.marketing import MarketingInput, ReplyReceived
-from domain.messages import Purpose
+from domain.messages import Channel, Purpose
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Fact,
@@ -168,9 +168,10 @@ class CustomerLifecycle(Process):
     async def _act_on_the_rest(self, name: str, fact: Fact) -> None:
         match fact:
             case OptedOut():
-                ends_selling = fact.purpose is Purpose.MARKETING
-                tell = self._open(*_SELLING) if ends_selling else ()
-                await self._record(name, fact, tell=tell, signal="opted_out")
+                selling = self._open(*_SELLING) if fact.purpose is Purpose.MARKETING else ()
+                await self._record(
+                    name, fact, tell=selling, signal="opted_out", closes=fact.channels
+                )
             case RiskNoticed():
                 if fact.cause.startswith("silence-"):  # the sweep noticed it before the timer did
                     self._change(silence_handled=True)
@@ -398,6 +399,7 @@ class CustomerLifecycle(Process):
         starts: ProcessKind | None = None,
         tell: tuple[str, ...] = (),
         signal: str = "",
+        closes: tuple[Channel, ...] = (),
         need: NeedStated | None = None,
         unclear: MailUnclear | None = None,
         facts: Mapping[str, str] | None = None,
@@ -429,6 +431,7 @@ class CustomerLifecycle(Process):
                 tell=tell,
                 tell_signal=signal,
                 tell_fact=fact.model_dump(mode="json") if tell else {},
+                closes=closes if tell else (),
                 facts=dict(facts or {}),
             ),
             name.replace("_", " "),

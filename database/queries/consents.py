@@ -64,6 +64,15 @@ def after_all(newest: Statement | None, now: datetime) -> datetime:
     return now if newest is None else max(now, newest.occurred_at + _JUST_AFTER)
 
 
+def withdrawn_at(newest: Statement | None, occurred_at: datetime) -> datetime:
+    """The moment of a withdrawal that is reported now: after any grant that is recorded already,
+    whatever the clock of the system that reported either says.
+    """
+    if newest is None or newest.state is ConsentState.WITHDRAWN:
+        return occurred_at
+    return after_all(newest, occurred_at)
+
+
 async def state_consent(
     session: AsyncSession,
     customer_id: UUID,

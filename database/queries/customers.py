@@ -20,7 +20,12 @@ from database.customers import (
     clock_in,
 )
 from database.processes import Lifecycle
-from database.queries.consents import ask_to_confirm, contact_policy
+from database.queries.consents import (
+    ask_to_confirm,
+    contact_policy,
+    newest_statement,
+    withdrawn_at,
+)
 from domain.clock import REAL_TIME, Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -207,8 +212,15 @@ async def withdraw_consents(
     source: str,
     occurred_at: datetime,
 ) -> None:
-    """Write the withdrawals that an event stated; a repeat of the event changes nothing."""
+    """Write the withdrawals that an event stated; a repeat of the event changes nothing.
+
+    They win over all grants that are recorded already (`withdrawn_at`).
+    """
     await hold_messages(session, customer_id)
+    newest = {
+        channel: await newest_statement(session, customer_id, channel, purpose)
+        for channel in channels
+    }
     statements = [
         {
             "id": derived_id("opt-out", event_id, channel),
@@ -217,9 +229,9 @@ async def withdraw_consents(
             "purpose": purpose,
             "state": ConsentState.WITHDRAWN,
             "source": source,
-            "occurred_at": occurred_at,
+            "occurred_at": withdrawn_at(statement, occurred_at),
         }
-        for channel in channels
+        for channel, statement in newest.items()
     ]
     await session.execute(insert(Consent).values(statements).on_conflict_do_nothing())
 
@@ -247,6 +259,28 @@ async def current_consents(session: AsyncSession, customer_id: UUID) -> Sequence
         .order_by(*key, Consent.occurred_at.desc(), Consent.id.desc())
     )
     return found.all()
+
+
+def holds_consent(channel: Channel, purpose: Purpose) -> sa.ColumnElement[bool]:
+    """Of a customer: his newest statement about it says yes."""
+    granted = sa.select(Consent.customer_id).where(
+        Consent.channel == channel,
+        Consent.purpose == purpose,
+        Consent.state == ConsentState.GRANTED,
+    )
+    newest = (
+        sa.select(Consent.state)
+        .where(
+            Consent.customer_id == Customer.id,
+            Consent.channel == channel,
+            Consent.purpose == purpose,
+        )
+        .order_by(Consent.occurred_at.desc(), Consent.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    # The first alone leads to few where few ever agreed.
+    return Customer.id.in_(granted) & (newest == ConsentState.GRANTED)
 
 
 async def clock_of(session: AsyncSession, customer_id: UUID) -> Clock | None:

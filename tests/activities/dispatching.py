@@ -1,4 +1,4 @@
-"""Customers with queued messages, a dispatcher with short times, and one that dies."""
+"""Customers with queued messages, a dispatcher with short times, and one that is stopped."""
 
 import asyncio
 import os
@@ -221,37 +221,33 @@ async def until_settled(sessions: Sessions, within: float = 15.0) -> list[Messag
     return await until(sessions, lambda found: all(m.state in SETTLED for m in found), within)
 
 
-class _DyingProvider(SmtpProvider):
-    """Ends, or stops, its whole process at a point of its seventh message."""
+def run_until_stopped(database: str, port: int, inbox: Path, point: str) -> None:
+    """The main function of a process: a dispatcher that is stopped (SIGSTOP) at a point."""
+    asyncio.run(_dispatch(database, port, inbox, point))
 
-    def __init__(self, account: SmtpAccount, point: str) -> None:
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class _StoppingProvider(SmtpProvider):
+    """Stops its whole process before the text of its seventh message leaves."""
+
+    def __init__(self, account: SmtpAccount) -> None:
         super().__init__(account)
-        self._point = point
         self._sent = 0
 
     async def send(self, message: OutgoingMessage) -> Answer:
         self._sent += 1
-        its_turn = self._sent == 7
-        if its_turn and self._point == "before_connect":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if its_turn and self._point in ("before_dot", "stopped_before_dot"):
+        if self._sent == 7:
             still_ours = message.still_ours
-            number = signal.SIGKILL if self._point == "before_dot" else signal.SIGSTOP
 
             def interrupted() -> bool:
-                os.kill(os.getpid(), number)
+                _stop()
                 return still_ours()
 
             message = message._replace(still_ours=interrupted)
-        answer = await super().send(message)
-        if its_turn and self._point == "before_record":
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer
-
-
-def run_until_killed(database: str, port: int, inbox: Path, point: str) -> None:
-    """The main function of a process: a dispatcher that dies, or stops, at a point."""
-    asyncio.run(_dispatch(database, port, inbox, point))
+        return await super().send(message)
 
 
 class _StoppingRenderer(Renderer):
@@ -272,17 +268,19 @@ class _StoppingRenderer(Renderer):
     ) -> Rendered:
         self._rendered += 1
         if self._rendered == 7:
-            os.kill(os.getpid(), signal.SIGSTOP)
+            _stop()
         return super().render(template, channel, locale, context, zone=zone)
 
 
 async def _dispatch(database: str, port: int, inbox: Path, point: str) -> None:
     # No process is told anything here, so no Temporal server is needed: a lazy client.
     client = await Client.connect("127.0.0.1:1", lazy=True)
-    rules = IMPATIENT if point.startswith("stopped") else RULES
-    activities = dispatcher(connect(database), client, port, inbox, rules=rules)
+    activities = dispatcher(connect(database), client, port, inbox, rules=IMPATIENT)
     account = SmtpAccount("127.0.0.1", port, "Perennial <hello@perennial.example>", connections=1)
-    dying = {**activities.providers, "smtp": _DyingProvider(account, point)}
-    renderer = _StoppingRenderer() if point == "stopped_in_claim" else activities.renderer
-    async with running(replace(activities, providers=dying, renderer=renderer)) as task:
+    if point == "in_claim":
+        activities = replace(activities, renderer=_StoppingRenderer())
+    else:
+        stopping = {**activities.providers, "smtp": _StoppingProvider(account)}
+        activities = replace(activities, providers=stopping)
+    async with running(activities) as task:
         await task

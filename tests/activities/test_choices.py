@@ -339,6 +339,7 @@ async def test_a_mail_that_may_be_refused_leads_to_the_choices_of_its_reader(
 # --- who was first -----------------------------------------------------------------------------
 
 
+@pytest.mark.own_database
 @pytest.mark.usefixtures("only_my_processes")
 async def test_an_opt_out_that_commits_first_always_wins(
     activities: MessageActivities,

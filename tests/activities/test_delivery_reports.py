@@ -61,9 +61,12 @@ class Desk:
         values = {"address": "Customer0@example.com", "message_id": "<1@x>", **values}
         if state in (MessageState.ACCEPTED, MessageState.DELIVERED):
             values |= {"accepted_at": AT, "told_at": AT, "provider": "smtp"}
+        await self.put_all(state, **values)
+        return await self.message()
+
+    async def put_all(self, state: MessageState, **values: object) -> None:
         async with self.sessions.begin() as session:
             await session.execute(sa.update(Message).values(state=state, **values))
-        return await self.message()
 
     async def message(self) -> Message:
         [message] = await messages(self.sessions)
@@ -175,11 +178,17 @@ async def test_an_answer_is_written_whatever_the_provider_says(desk: Desk) -> No
     await queue(desk.sessions)
     claimed = await desk.put(MessageState.SENDING, claimed_by=TOKEN, claimed_at=AT)
     odd = Settlement(
-        claimed.id, TOKEN, MessageState.FAILED, "550 no\x00 such\ud800 user", provider="smtp"
+        claimed.id,
+        TOKEN,
+        MessageState.FAILED,
+        "550 no\x00 such\ud800 user",
+        provider="smtp",
+        suppress=(Channel.EMAIL, "gone@example.com"),
     )
     async with desk.sessions.begin() as session:
         assert await settle(session, [odd]) == [MessageState.FAILED]
     assert (await desk.message()).provider_answer == "550 no such user"
+    assert await desk.suppressed() == [("gone@example.com", None, "bounced: 550 no such user")]
 
 
 async def test_evidence_stops_the_second_sending(
@@ -287,31 +296,38 @@ async def test_a_relationship_that_takes_no_more_facts_holds_up_no_report(desk: 
 async def test_the_fifth_message_that_bounces_softly_suppresses_the_address(desk: Desk) -> None:
     await queue(desk.sessions, customers=7, address="full@example.com")
     await queue(desk.sessions, address="other@example.com")
-    async with desk.sessions.begin() as session:
-        await session.execute(
-            sa.update(Message).values(
-                state=MessageState.ACCEPTED, accepted_at=AT, address="Full@example.com"
-            )
-        )
-    delayed = [message.id for message in await messages(desk.sessions)]
-    for message in delayed[:4]:
-        await desk.report(message, ReportKind.DELAYED, ReportKind.DELAYED)
-    await desk.report(delayed[4], ReportKind.DELAYED, ReportKind.DELIVERED)
-    await desk.report(delayed[5], ReportKind.DELAYED)
+    await desk.put_all(MessageState.ACCEPTED, accepted_at=AT, address="Full@example.com")
+    given_up = [message.id for message in await messages(desk.sessions)]
+    for message in given_up[:4]:
+        await desk.report(message, ReportKind.DELAYED, ReportKind.EXPIRED, ReportKind.EXPIRED)
+    await desk.report(given_up[4], ReportKind.EXPIRED, ReportKind.DELIVERED)
+    await desk.report(given_up[5], ReportKind.EXPIRED)
     async with desk.sessions.begin() as session:
         long_ago = datetime.now(UTC) - timedelta(days=15)
         await session.execute(
             sa.update(DeliveryReportRow)
-            .where(DeliveryReportRow.message_id == delayed[5])
+            .where(DeliveryReportRow.message_id == given_up[5])
             .values(reported_at=long_ago)
         )
     await desk.take_in()
     assert await desk.suppressed() == [], "four; one came through, one is long ago"
-    await desk.report(delayed[6], ReportKind.DELAYED)
+    assert (await messages(desk.sessions))[0].state is MessageState.FAILED
+    await desk.report(given_up[6], ReportKind.EXPIRED)
     await desk.take_in()
     assert await desk.suppressed() == [
         ("full@example.com", None, "5 soft bounces in 14 days"),
     ]
+
+
+async def test_mails_that_are_merely_late_close_no_address(desk: Desk) -> None:
+    """By plain SMTP nobody says that they arrived after all."""
+    await queue(desk.sessions, customers=6, address="slow@example.com")
+    await desk.put_all(MessageState.ACCEPTED, accepted_at=AT, address="slow@example.com")
+    for message in await messages(desk.sessions):
+        await desk.report(message.id, ReportKind.DELAYED, ReportKind.DELAYED)
+    await desk.take_in()
+    assert await desk.suppressed() == []
+    assert {one.state for one in await messages(desk.sessions)} == {MessageState.ACCEPTED}
 
 
 async def test_what_is_about_no_message_of_ours_is_kept_and_said_so(desk: Desk) -> None:
@@ -320,6 +336,25 @@ async def test_what_is_about_no_message_of_ours_is_kept_and_said_so(desk: Desk) 
     await desk.take_in()
     assert await desk.outcomes() == ["about no message of ours"] * 2
     assert await desk.suppressed() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE delivery_reports SET kind = 'of-tomorrow' WHERE message_id = :id",
+        "UPDATE messages SET template = 'of-tomorrow' WHERE id = :id",
+    ],
+)
+async def test_what_only_a_newer_version_knows_is_left_to_it(desk: Desk, change: str) -> None:
+    await queue(desk.sessions, customers=2)
+    first, second = await messages(desk.sessions)
+    for message in (first, second):
+        await desk.report(message.id, ReportKind.DELIVERED)
+    async with desk.sessions.begin() as session:
+        await session.execute(sa.text(change), {"id": first.id})
+    assert await desk.take_in() == [ReportKind.DELIVERED]
+    assert await desk.outcomes() == [None, "it was queued and is delivered"]
+    assert await desk.take_in() == []
 
 
 async def test_a_message_somebody_is_writing_about_holds_up_no_other(desk: Desk) -> None:

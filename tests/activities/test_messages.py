@@ -6,12 +6,13 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,6 +28,7 @@ from activities.messages import MessageActivities
 from database.base import Sessions
 from database.customers import Customer, Suppression
 from database.messages import Message
+from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
 from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
@@ -34,6 +36,7 @@ from domain.policies import Priority
 from domain.processes import MessageSettled
 from domain.support import CaseKind, CaseState
 from domain.tasks import Role
+from messaging.render import Rendered, Renderer
 from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
@@ -41,13 +44,14 @@ from tests.activities.dispatching import (
     dispatcher,
     messages,
     queue,
-    run_until_killed,
+    run_until_stopped,
     running,
     simulate,
     until,
     until_settled,
 )
 from tests.activities.refusing import refusing_client
+from tests.driving import becomes
 from tests.messaging.post_office import Fault, PostOffice, Stage
 
 
@@ -136,6 +140,48 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     assert reply is not None
     assert "We found <it>." in reply.text
     assert "We found &lt;it&gt;." in reply.html
+
+
+async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_mail(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    [asked] = await queue(sessions, address="ada@example.com")
+    async with running(activities):
+        [confirmed] = await until_settled(sessions)
+
+    def mail(number: int, **more: Any) -> ReceivedMail:
+        return ReceivedMail(
+            digest=f"mail {number}",
+            source="smtp",
+            rcpt_to=[],
+            raw=b"",
+            message_id=f"{number}@mail.example",
+            customer_id=asked,
+            **more,
+        )
+
+    now = datetime.now(UTC)
+    case = a_case(asked, CaseKind.QUESTION, event_id="mail/1")
+    async with sessions.begin() as session:
+        session.add(case)
+        session.add(mail(1, event_id="mail/1", received_at=now - timedelta(hours=2)))
+        session.add(
+            mail(2, case_id=case.id, answers=confirmed.id, received_at=now - timedelta(hours=1))
+        )
+        session.add(mail(3, case_id=case.id, received_at=now + timedelta(hours=1)))
+    await queue(sessions, Template.CASE_ACKNOWLEDGED, address="other@example.com")
+    async with sessions.begin() as session:
+        mine = sa.update(Message).where(Message.template == Template.CASE_ACKNOWLEDGED)
+        of_case = {"workflow_id": f"case/{case.id}", "customer_id": asked}
+        await session.execute(mine.values(**of_case))
+    async with running(activities):
+        *_, acknowledged = await until_settled(sessions)
+    assert acknowledged.state is MessageState.ACCEPTED
+    [first, last] = sorted(await post_office.inbox.mails(), key=lambda one: one.id)
+    opened = [await post_office.inbox.open(one.id) for one in (first, last)]
+    headers = [message_from_bytes(one.raw) for one in opened if one is not None]
+    assert [one["In-Reply-To"] for one in headers] == [None, "<2@mail.example>"]
+    assert headers[1]["References"] == f"<{confirmed.message_id}> <2@mail.example>"
 
 
 async def test_a_text_message_goes_the_same_way(
@@ -239,23 +285,27 @@ async def test_a_message_to_nobody_is_suppressed(
     assert message.decision["decided_by"] == "address"
 
 
+def a_case(customer: UUID, kind: CaseKind, event_id: str = "") -> Case:
+    return Case(
+        id=uuid4(),
+        reference="C-1",
+        customer_id=customer,
+        kind=kind,
+        state=CaseState.OPEN,
+        priority=Priority.HIGH,
+        queue=Role.SUPPORT_AGENT,
+        event_id=event_id,
+        opened_at=datetime.now(UTC),
+    )
+
+
 async def test_selling_waits_while_a_recovery_case_is_open(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
     [customer] = await queue(sessions, Template.REFERRAL_REQUEST, consent=ConsentState.GRANTED)
     now = datetime.now(UTC)
-    case = Case(
-        id=uuid4(),
-        reference="C-1",
-        customer_id=customer,
-        kind=CaseKind.RECOVERY,
-        state=CaseState.OPEN,
-        priority=Priority.HIGH,
-        queue=Role.SUPPORT_AGENT,
-        opened_at=now,
-    )
     async with sessions.begin() as session:
-        session.add(case)
+        session.add(a_case(customer, CaseKind.RECOVERY))
     async with running(activities):
         await until(sessions, lambda found: found[0].state is MessageState.HELD)
         async with sessions.begin() as session:
@@ -442,6 +492,58 @@ async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(
     await each_arrived_once(post_office, sessions)
 
 
+class _OddRenderer(Renderer):
+    """Puts one of the messages in words that can't be stored."""
+
+    def render(
+        self,
+        template: Template,
+        channel: Channel,
+        locale: str,
+        context: Mapping[str, str],
+        *,
+        zone: str = "UTC",
+    ) -> Rendered:
+        rendered = super().render(template, channel, locale, context, zone=zone)
+        if context["name"] != "Ada 1":
+            return rendered
+        return rendered._replace(text=f"{rendered.text}\x00")
+
+
+async def test_a_message_that_can_not_be_stored_fails_and_holds_up_nobody(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await queue(sessions, customers=4)
+    async with running(replace(activities, renderer=_OddRenderer("Perennial"))):
+        rows = await until_settled(sessions)
+    accepted, failed = MessageState.ACCEPTED, MessageState.FAILED
+    assert [row.state for row in rows] == [accepted, failed, accepted, accepted]
+    assert rows[1].provider_answer == "can't be stored: UntranslatableCharacter"
+    assert (rows[1].claimed_by, rows[1].subject) == (None, None)
+    assert await post_office.inbox.count() == 3
+
+
+@pytest.mark.parametrize("column", ["template", "purpose", "message_class"])
+async def test_what_only_a_newer_version_knows_is_left_alone_and_holds_up_nobody(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, column: str
+) -> None:
+    await queue(sessions, customers=3)
+    first, *_ = await messages(sessions)
+    change = sa.text(f"UPDATE messages SET {column} = 'of-tomorrow' WHERE id = :id")
+    async with sessions.begin() as session:
+        await session.execute(change, {"id": first.id})
+    states = sa.text("SELECT state FROM messages ORDER BY id")
+
+    async def seen() -> list[str]:
+        async with sessions() as session:
+            return list(await session.scalars(states))
+
+    async with running(activities):
+        await becomes(seen, ["queued", "accepted", "accepted"], within=10)
+    assert await post_office.inbox.count() == 2
+
+
+@pytest.mark.own_database  # no other connection to it but the dispatcher's
 async def test_connections_to_the_database_may_break_at_any_moment(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
@@ -461,6 +563,7 @@ async def test_connections_to_the_database_may_break_at_any_moment(
     await each_arrived_once(post_office, sessions)
 
 
+@pytest.mark.own_database
 async def test_an_answer_outlives_the_round_that_could_not_write_it_down(
     temporal: WorkflowEnvironment, sessions: Sessions, post_office: PostOffice
 ) -> None:
@@ -499,7 +602,7 @@ _FORKS.set_forkserver_preload(["tests.activities.dispatching"])
 def start_dispatcher(sessions: Sessions, office: PostOffice, point: str) -> ForkServerProcess:
     database = sessions.kw["bind"].url.render_as_string(hide_password=False)
     arguments = (database, office.port, office.path, point)
-    process = _FORKS.Process(target=run_until_killed, args=arguments)
+    process = _FORKS.Process(target=run_until_stopped, args=arguments)
     process.start()
     return process
 
@@ -509,26 +612,6 @@ async def ended(process: ForkServerProcess) -> int | None:
     return process.exitcode
 
 
-@pytest.mark.parametrize(
-    "point", ["before_connect", "before_dot", "before_answer", "before_record"]
-)
-async def test_a_dispatcher_killed_at_any_point_loses_nothing_and_sends_nothing_twice(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
-) -> None:
-    await queue(sessions, customers=20)
-    process = start_dispatcher(sessions, post_office, point)
-    if point == "before_answer":  # the mail is kept, its 250 never arrives
-        post_office.on_kept = lambda address: (
-            process.kill() if address == "customer6@example.com" else None
-        )
-    assert await ended(process) == -signal.SIGKILL
-    left = Counter(row.state for row in await messages(sessions))
-    assert left[MessageState.SENDING] > 0, "it died with claims in hand"
-    async with running(replace(activities, rules=IMPATIENT)):
-        await until_settled(sessions)
-    await each_arrived_once(post_office, sessions)
-
-
 def wait_until_stopped(process: ForkServerProcess) -> None:
     deadline = time.monotonic() + 30
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
@@ -536,7 +619,7 @@ def wait_until_stopped(process: ForkServerProcess) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("point", ["stopped_before_dot", "stopped_in_claim"])
+@pytest.mark.parametrize("point", ["before_dot", "in_claim"])
 async def test_a_dispatcher_that_was_stopped_holds_up_nobody_and_changes_nothing_later(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice, point: str
 ) -> None:

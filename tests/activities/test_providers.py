@@ -238,6 +238,27 @@ async def test_an_order_does_not_wait_a_day_for_a_provider_that_gives_no_answer(
     assert await post_office.inbox.count() == 1
 
 
+async def test_what_is_sent_again_to_a_new_address_really_goes_there(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    """The provider knows the message by its key, and took it for the address before."""
+    await publish(sessions, streams(RESEND_ONLY))
+    resend.faults["shop0@example.com"] = HttpFault(500, keep=True, times=9999)
+    await queue(sessions, Template.ORDER_LATE, address="shop{}@example.com")
+    async with running(http):
+        [message] = await until(sessions, lambda found: found[0].unknown_since is not None)
+        async with sessions.begin() as session:
+            point = {"channel": Channel.EMAIL, "address": "new@example.com"}
+            session.add(ContactPoint(customer_id=message.customer_id, **point))
+        [message] = await until_settled(sessions)
+    assert (message.state, message.address) == (MessageState.ACCEPTED, "new@example.com")
+    assert message.possible_duplicate
+    assert [mail["to"][0].rpartition("<")[2] for mail in resend.sent] == [
+        "shop0@example.com>",
+        "new@example.com>",
+    ]
+
+
 async def test_while_a_provider_is_down_the_second_takes_what_is_new(
     http: MessageActivities, sessions: Sessions, resend: ResendOffice, post_office: PostOffice
 ) -> None:

@@ -18,6 +18,8 @@ from domain.sending import Account
 from tests.activities.dispatching import RULES, messages, publish, queue, running, until
 from tests.messaging.post_office import PostOffice
 
+pytestmark = pytest.mark.own_database
+
 CAMPAIGN = 20_000
 # In this transaction, with those that a filter threw away.
 _ROWS_READ = sa.text(

@@ -51,8 +51,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(emptied: Sessions, temporal: WorkflowEnvironment) -> Desk:
-    return Desk(emptied, temporal.client)
+def desk(sessions: Sessions, temporal: WorkflowEnvironment, their_lifecycles: None) -> Desk:
+    return Desk(sessions, temporal.client)
 
 
 async def test_stop_suppresses_the_number_when_it_is_stored_and_withdraws_the_consent(
@@ -124,6 +124,7 @@ async def test_anything_else_is_a_reply_of_the_one_who_has_the_number(desk: Desk
     assert await desk.comes("hello?", number="+4930123456") == [TextOutcome.UNKNOWN_SENDER]
 
 
+@pytest.mark.own_database
 async def test_a_text_that_we_stumble_over_holds_up_no_other(desk: Desk) -> None:
     await desk.customer()
     async with desk.sessions.begin() as session:

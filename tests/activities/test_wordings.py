@@ -92,6 +92,20 @@ async def test_a_message_is_written_from_what_is_in_force_and_says_so(
     assert await post_office.inbox.count() == 3
 
 
+@pytest.mark.parametrize("column", ["template", "tone"])
+async def test_a_wording_that_only_a_newer_version_knows_stops_nobody(
+    sessions: Sessions, activities: MessageActivities, column: str
+) -> None:
+    await publish(sessions, Template.ORDER_LATE, 1)
+    async with sessions.begin() as session:
+        await session.execute(sa.text(f"UPDATE template_versions SET {column} = 'of-tomorrow'"))
+    await publish(sessions, Template.CASE_REPLY, 2)
+    await queue(sessions, Template.CASE_REPLY)
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.template_version) == (MessageState.ACCEPTED, "2")
+
+
 async def test_the_language_and_then_the_tone_of_the_customer_choose(
     sessions: Sessions, activities: MessageActivities
 ) -> None:

@@ -152,6 +152,35 @@ async def test_an_upsert_does_not_undo_an_opt_out(api: httpx2.AsyncClient) -> No
     assert [one["state"] for one in held] == ["granted"]
 
 
+@pytest.mark.parametrize("purpose", ["marketing", "feedback"])
+@pytest.mark.parametrize("by", ["consent", "event"])
+async def test_a_withdrawal_wins_over_what_was_recorded_before_whatever_its_clock_says(
+    api: httpx2.AsyncClient, purpose: str, by: str
+) -> None:
+    now = datetime.now(UTC)
+    about = {"channel": "email", "purpose": purpose, "source": "shop"}
+    customer = (await _make(api, consents=[{**about, "occurred_at": now.isoformat()}])).json()["id"]
+    consents = f"/api/v1/customers/{customer}/consents"
+    said_at = (now - timedelta(hours=2)).isoformat()
+    if by == "consent":
+        body = {**about, "state": "withdrawn", "occurred_at": said_at}
+        answer = await api.post(consents, json=body)
+        assert (answer.status_code, answer.json()["holds"]) == (201, True)
+    else:
+        event = {**about, "kind": "opted_out", "event_id": uuid4().hex, "customer_id": customer}
+        answers = [
+            await api.post("/api/v1/events", json={**event, "occurred_at": said_at})
+            for _ in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [202, 202]
+    held = (await api.get(consents, params={"holds": "true"})).json()["items"]
+    assert [one["state"] for one in held] == ["withdrawn"]
+    earlier = {**about, "state": "granted", "occurred_at": said_at}
+    await api.post(consents, json=earlier)
+    held = (await api.get(consents, params={"holds": "true"})).json()["items"]
+    assert [one["state"] for one in held] == ["withdrawn"], "an old grant undoes nothing"
+
+
 async def test_a_consent_of_the_future_is_refused(api: httpx2.AsyncClient) -> None:
     tomorrow = (datetime.now(UTC) + timedelta(days=2)).isoformat()
     grant = {"channel": "email", "purpose": "feedback", "source": "x", "occurred_at": tomorrow}

@@ -39,8 +39,11 @@ def link_of(customer: UUID, address: str = ADDRESS, hours: float = 1) -> str:
 
 
 async def state_of(api: httpx2.AsyncClient, customer: UUID) -> list[tuple[str, str]]:
-    held = await api.get(f"/api/v1/customers/{customer}/consents", params={"holds": "true"})
-    return [(one["state"], one["source"]) for one in held.json()["items"]]
+    """The newest statement; only one that waits for nothing holds."""
+    stated = (await api.get(f"/api/v1/customers/{customer}/consents")).json()["items"]
+    assert [one["holds"] for one in stated[:1]] == [one["state"] != "pending" for one in stated[:1]]
+    assert not any(one["holds"] for one in stated[1:])
+    return [(one["state"], one["source"]) for one in stated[:1]]
 
 
 async def questions(sessions: Sessions, customer: UUID) -> list[Message]:

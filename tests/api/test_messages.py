@@ -176,6 +176,23 @@ async def test_a_message_that_is_not_decided_yet_waits(
         (MessageState.QUEUED, {}, "Not sent yet: it waits for its turn."),
         (
             MessageState.QUEUED,
+            {"possible_duplicate": True, "provider_answer": "its answer was lost"},
+            "Perhaps sent: the outcome of an earlier attempt is unknown, and it is sent again: "
+            "its answer was lost.",
+        ),
+        (
+            MessageState.QUEUED,
+            {"unknown_since": AT},
+            "Perhaps sent: the outcome of an earlier attempt is unknown, and it is sent again.",
+        ),
+        (
+            MessageState.SENDING,
+            {"unknown_since": AT, "provider_answer": "its answer was lost; waiting for evidence"},
+            "Perhaps sent: the outcome of an earlier attempt is unknown: its answer was lost; "
+            "waiting for evidence.",
+        ),
+        (
+            MessageState.QUEUED,
             {"attempts": 1, "provider_answer": "not rendered: it has no wording for sms"},
             "Not sent yet, it will be tried again: not rendered: it has no wording for sms",
         ),
@@ -185,7 +202,7 @@ async def test_a_message_that_is_not_decided_yet_waits(
             "Being handed over: the provider's answer is not here yet.",
         ),
     ],
-    ids=["waits", "tried", "under way"],
+    ids=["waits", "doubled", "unknown", "unknown under way", "tried", "under way"],
 )
 async def test_what_a_message_waits_for_is_told(
     api: httpx2.AsyncClient,

@@ -74,7 +74,7 @@ KINDS: list[tuple[str, Json, ReportKind, str]] = [
     (
         "email.bounced",
         {"bounce": {"type": "Transient", "subType": "MailboxFull", "message": "full"}},
-        ReportKind.DELAYED,
+        ReportKind.EXPIRED,
         "email.bounced: Transient: full",
     ),
     ("email.complained", {}, ReportKind.COMPLAINED, "email.complained"),
@@ -273,6 +273,12 @@ async def text(
         (
             "undelivered",
             "30005",
+            ReportKind.BOUNCED,
+            "undelivered: error 30005 (the number is unknown)",
+        ),
+        (
+            "undelivered",
+            "\x1b300\x0005\n",
             ReportKind.BOUNCED,
             "undelivered: error 30005 (the number is unknown)",
         ),

@@ -188,6 +188,30 @@ async def test_a_person_gives_a_strangers_mail_to_a_customer_once(
     assert_problem(await desk.api.post(path, json=other), 422, "event_conflict")
 
 
+async def test_giving_a_mail_to_a_customer_completes_the_task_that_asked(
+    desk: Desk, customer: UUID, order_id: str, worker: None
+) -> None:
+    messages = await eventually(
+        lambda: desk.api.get("/api/v1/messages", params={"customer_id": str(customer)}),
+        lambda found: bool(found["items"]),
+    )
+    token = sign_for_mail(KEY, TokenPurpose.REPLY, UUID(messages["items"][0]["id"]))
+    to = f"reply+{token}@mail.example"
+    mail = await desk.comes(answer(sender=f"{uuid4().hex}@example.net", to=to), to)
+    assert mail["outcome"] == "asked"
+    task = f"/api/v1/tasks/{mail['task_id']}"
+    await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "open")
+    path, body = (
+        f"{MAILS}/{mail['id']}/attribution",
+        {"customer_id": str(customer), "by": "agent-7"},
+    )
+    given = await desk.api.post(path, json=body)
+    assert given.status_code == 202, given.text
+    done = await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "done")
+    assert done["outcome"] == "attributed"
+    assert (await desk.api.post(path, json=body)).json()["duplicate"]
+
+
 async def test_a_mail_that_was_acted_upon_is_not_given_away(desk: Desk, customer: UUID) -> None:
     address = await desk.address_of(customer)
     mail = await desk.comes(answer("One more thing.", sender=address))
@@ -238,6 +262,9 @@ async def test_a_text_is_taken_once_and_stop_holds_at_once(desk: Desk) -> None:
         "Please stop",
     )
     assert_problem(await desk.api.post(TEXTS, json={**body, "sender": "x"}), 422, "invalid_request")
+    for other in ({"text": "START"}, {"sender": "+5511961230009"}):
+        answer = await desk.api.post(TEXTS, json={**body, **other})
+        assert_problem(answer, 422, "event_conflict")
 
 
 @pytest.fixture
@@ -270,5 +297,6 @@ async def test_a_text_by_twilio_is_taken_when_it_is_signed(
             await session.scalars(sa.select(ReceivedText).where(ReceivedText.event_id == sid))
         ).one()
     assert (row.source, row.sender, row.text) == ("twilio", "+5511961230002", "Olá\n")
+    assert_problem(await post({**fields, "Body": "STOP"}), 422, "event_conflict")
     assert (await post({**fields, "MessageSid": sid + "1", "From": "12345"})).status_code == 204
     assert_problem(await post({"From": "+5511961230002"}), 422, "invalid_request")

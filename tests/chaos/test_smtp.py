@@ -6,7 +6,7 @@ from chaos.ground import Ground
 from chaos.smtp_crashes import Point, crash_dispatchers
 from chaos.smtp_faults import meet_faults
 
-SIZE = 8
+SIZE = 7
 
 
 @pytest.mark.parametrize("evidence", [True, False], ids=["with-evidence", "without"])

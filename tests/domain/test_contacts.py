@@ -105,6 +105,27 @@ def test_the_contract_needs_no_consent(facts: ContactFacts) -> None:
         assert may_send(facts).outcome is not Outcome.SUPPRESS
 
 
+@pytest.mark.parametrize(
+    ("is_test", "because"),
+    [
+        (True, "a test that staff sends: needs no consent"),
+        (False, "for our own staff: needs no consent"),
+    ],
+)
+def test_what_goes_to_staff_is_no_part_of_a_contract(is_test: bool, because: str) -> None:
+    facts = ContactFacts(
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        message_class=MessageClass.STAFF,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="agent@example.com",
+        is_test=is_test,
+    )
+    decision = may_send(facts)
+    assert decision.outcome is Outcome.SEND
+    assert {rule.name: rule.because for rule in decision.rules}["consent"] == because
+
+
 @given(FACTS)
 def test_every_answer_explains_itself(facts: ContactFacts) -> None:
     decision = may_send(facts)
@@ -243,7 +264,8 @@ def test_the_choice_of_a_channel_never_opens_one_that_is_closed(facts: ChannelFa
     assert rule is not None
     assert str(channel) in rule.because
     assert not facts.fixed
-    assert channel is facts.preferred or facts.message_class is MessageClass.TRANSACTIONAL
+    by_any = (MessageClass.TRANSACTIONAL, MessageClass.MARKETING)
+    assert channel is facts.preferred or facts.message_class in by_any
     way = facts.ways[channel]
     assert way.worded
     decision = may_send(
@@ -261,13 +283,9 @@ def test_the_choice_of_a_channel_never_opens_one_that_is_closed(facts: ChannelFa
 
 
 @given(CHANNEL_FACTS)
-def test_without_a_wish_only_what_belongs_to_a_contract_goes_another_way(
-    facts: ChannelFacts,
-) -> None:
-    facts = facts.model_copy(update={"preferred": None})
-    channel, rule = choose_channel(facts)
-    if facts.message_class is not MessageClass.TRANSACTIONAL or facts.ways.get(facts.asked) == OPEN:
-        assert (channel, rule) == (facts.asked, None)
+def test_without_a_wish_service_goes_no_other_way_than_asked(facts: ChannelFacts) -> None:
+    facts = facts.model_copy(update={"preferred": None, "message_class": MessageClass.SERVICE})
+    assert choose_channel(facts) == (facts.asked, None)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +337,29 @@ def test_the_choice_of_a_channel_explains_itself(
     assert chosen is channel
     assert rule is not None
     assert rule.because == because
+
+
+@pytest.mark.parametrize("preferred", [None, Channel.EMAIL])
+def test_who_withdraws_one_channel_is_sold_to_on_the_one_he_still_allows(
+    preferred: Channel | None,
+) -> None:
+    facts = ChannelFacts(
+        asked=Channel.EMAIL,
+        preferred=preferred,
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        consents={
+            "email/marketing": ConsentState.WITHDRAWN,
+            "sms/marketing": ConsentState.GRANTED,
+        },
+        ways={Channel.EMAIL: OPEN, Channel.SMS: OPEN},
+    )
+    channel, rule = choose_channel(facts)
+    assert channel is Channel.SMS
+    assert rule is not None
+    assert rule.because.endswith("but no consent to marketing by email: it goes by sms")
+    refused = facts.model_copy(update={"consents": {"email/marketing": ConsentState.WITHDRAWN}})
+    assert choose_channel(refused)[0] is Channel.EMAIL, "where may_send says what is in its way"
 
 
 def test_selling_by_text_needs_consent_to_that() -> None:

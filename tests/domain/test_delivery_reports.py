@@ -54,6 +54,8 @@ def test_what_was_taken_is_never_sent_again(state: MessageState, kinds: list[Rep
         ("delivered bounced", "bounced"),  # an asynchronous bounce
         ("bounced complained", "complained"),
         ("delayed failed", "failed"),
+        ("delayed expired", "failed"),
+        ("expired delivered", "delivered"),
         ("failed delivered", "delivered"),
         ("delayed", "accepted"),
         ("other", "sending"),

@@ -1,5 +1,6 @@
 """The short ways of composing write what the standard library would have written."""
 
+from email import message_from_bytes
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -36,6 +37,13 @@ def by_the_library(name: str, value: str | Address) -> bytes:
 def test_a_subject(subject: str) -> None:
     mail = compose_email("us@perennial.example", MESSAGE._replace(subject=subject))
     assert b"\r\n" + by_the_library("Subject", subject) + b"Date: " in mail
+
+
+def test_an_answer_names_the_mail_it_answers_and_its_thread() -> None:
+    mail = compose_email("us@perennial.example", MESSAGE._replace(thread=("1@a", "2@b")))
+    read = message_from_bytes(mail)
+    assert (read["In-Reply-To"], read["References"]) == ("<2@b>", "<1@a> <2@b>")
+    assert b"References" not in compose_email("us@perennial.example", MESSAGE)
 
 
 @given(name=printable, local=st.from_regex(ATOMS))

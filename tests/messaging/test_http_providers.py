@@ -43,7 +43,7 @@ async def test_a_mail_is_asked_for_under_the_key_of_its_row(resend: ResendOffice
     [asked] = resend.asked
     assert (asked.method, asked.path) == ("POST", "/emails")
     assert asked.headers["authorization"] == "Bearer re_test"
-    assert asked.headers["idempotency-key"] == ADA.effect
+    assert asked.headers["idempotency-key"].startswith(f"{ADA.effect}/")
     [mail] = resend.sent
     assert mail == {
         "from": "Perennial <hello@perennial.example>",
@@ -60,11 +60,15 @@ async def test_a_stream_has_its_own_sender_and_marketing_its_one_click(
     resend: ResendOffice,
 ) -> None:
     link = "https://crm.example.com/u/token"
+    thread = ("1@mail.example", "2@mail.example")
     sender, reply_to = "News <news@mail.example>", "answers@mail.example"
-    await mailer(resend).send(ADA._replace(sender=sender, reply_to=reply_to, unsubscribe_url=link))
+    of_stream = ADA._replace(sender=sender, reply_to=reply_to, thread=thread)
+    await mailer(resend).send(of_stream._replace(unsubscribe_url=link))
     [mail] = resend.sent
     assert (mail["from"], mail["reply_to"]) == (sender, reply_to)
     assert mail["headers"]["List-Unsubscribe"] == f"<{link}>"
+    assert mail["headers"]["In-Reply-To"] == "<2@mail.example>"
+    assert mail["headers"]["References"] == "<1@mail.example> <2@mail.example>"
     assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
 
 
@@ -79,6 +83,13 @@ async def test_a_repeat_sends_nothing_and_says_what_became_of_the_first(
     assert other.outcome is Outcome.ACCEPTED, "the key proves that the first was taken"
     assert "in other words" in other.said
     assert len(resend.sent) == 1
+    moved = await provider.send(ADA._replace(address="ada@example.org"))
+    assert moved.outcome is Outcome.ACCEPTED
+    assert "in other words" not in moved.said, "the first went to the other address"
+    assert [mail["to"][0].rpartition(" ")[2] for mail in resend.sent] == [
+        "<ada@example.com>",
+        "<ada@example.org>",
+    ]
     await provider.close()
 
 

@@ -43,7 +43,7 @@ def token_in(address: str) -> Token:
         ("Failed", "5.0.0", "smtp; 550 5.7.1 rejected by policy", Fate.REFUSED),
         ("failed", "5.6.0", "smtp; 554 5.6.0 malformed", Fate.REFUSED),
         ("failed", "4.4.7", "X-Postfix; delivery time expired", Fate.SOFT),
-        ("delayed", "4.2.2", "smtp; 452 4.2.2 mailbox full", Fate.SOFT),
+        ("delayed", "4.2.2", "smtp; 452 4.2.2 mailbox full", Fate.DELAYED),
         ("delivered", "2.1.5", "smtp; 250 2.1.5 ok", Fate.DELIVERED),
     ],
 )

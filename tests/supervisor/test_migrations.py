@@ -23,6 +23,7 @@ _ANSWER = """
 INSERT INTO received_mails (digest, source, rcpt_to, raw, left_out, answers)
 VALUES (%s, 'smtp', '[]', '', 0, %s)
 """
+_FOLDED = "SELECT pg_get_functiondef('folded(text)'::regprocedure)"
 _SUPPRESSION = """
 INSERT INTO suppressions (channel, address, reason, purpose)
 VALUES ('email', 'a@example.com', 'complaint', 'marketing'), ('email', 'a@example.com', 'x', NULL)
@@ -34,6 +35,7 @@ def test_the_newest_revisions_are_those_alembic_finds() -> None:
     assert newest_revisions(ROOT / "database" / "migrations") == set(scripts.get_heads())
 
 
+@pytest.mark.own_database
 def test_whoever_goes_back_keeps_what_is_known_there_and_can_go_on_again(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,6 +44,7 @@ def test_whoever_goes_back_keeps_what_is_known_there_and_can_go_on_again(
     config = Config(ROOT / "alembic.ini")
     address = database_url.replace("postgresql+psycopg://", "postgresql://")
     with psycopg.connect(address) as connection:
+        folded = connection.execute(_FOLDED).fetchone()
         for template in ("order_confirmed", "sms_help", "confirm_opt_in"):
             about = connection.execute(_MESSAGE, [template, template, "accepted"]).fetchone()
             assert about is not None
@@ -54,6 +57,7 @@ def test_whoever_goes_back_keeps_what_is_known_there_and_can_go_on_again(
     command.upgrade(config, "head")
     with psycopg.connect(address) as connection:
         messages = connection.execute("SELECT key, provider FROM messages ORDER BY key").fetchall()
+        assert connection.execute(_FOLDED).fetchone() == folded, "the tables' is another"
         [suppression] = connection.execute("SELECT reason FROM suppressions").fetchall()
     assert messages == [("left behind", "smtp"), ("order_confirmed", None)]
     assert suppression == ("x",)

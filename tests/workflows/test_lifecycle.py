@@ -12,13 +12,16 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 
+from database.customers import Suppression
 from database.feedback import Survey
 from database.processes import Lifecycle, ProcessRow
 from database.support import Case
+from domain.contacts import ConsentState
 from domain.delivery import OrderApproved, OrderDelivered, OrderDispatched
 from domain.follow_up import FeedbackReceived, NeedStated
 from domain.lifecycle import LeadReceived, LifecycleInput, LifecycleState, OptedOut, OrderNews
 from domain.marketing import MarketingOutcome, ReplyReceived
+from domain.messages import Channel
 from domain.policies import FollowUpPolicy, PolicyKind, RetentionPolicy
 from domain.processes import (
     Command,
@@ -403,6 +406,46 @@ async def test_an_opt_out_reaches_whoever_sells(drive: Drive, customer: UUID, te
     assert await drive.ends(contact) == MarketingOutcome.OPTED_OUT
     assert await drive.ends(outreach) == "lost"
     await becomes(lambda: drive.stage(customer), "lost")
+
+
+@pytest.mark.history
+async def test_an_opt_out_of_one_channel_leaves_the_selling_on_the_other(
+    drive: Drive, customer: UUID, tell: Tell
+) -> None:
+    await drive.agrees_to(customer, Channel.SMS, "+5511961234567")
+    await tell(LeadReceived)
+    contact = await started(drive, marketing_workflow_id(customer, 1))
+    await tell(RiskNoticed, cause="usage_fell")
+    outreach = await started(drive, retention_workflow_id(customer, "usage_fell"))
+
+    await tell(OptedOut, channel=Channel.EMAIL)
+    await drive.withdraw_consent(customer)
+    noted = await drive.line(drive.lifecycle(customer), "opted_out")
+    assert noted.facts == {"selling_goes_on_by": "sms"}
+    await drive.quiet(contact)
+    assert await drive.is_running(contact)
+    assert await drive.is_running(outreach)
+
+    await tell(OptedOut, channel=Channel.SMS)
+    assert await drive.ends(contact) == MarketingOutcome.OPTED_OUT
+    assert await drive.ends(outreach) == "lost"
+
+
+@pytest.mark.parametrize("obstacle", ["no address", "suppressed", "not confirmed"])
+async def test_a_channel_that_is_not_open_keeps_no_selling_alive(
+    drive: Drive, customer: UUID, tell: Tell, obstacle: str
+) -> None:
+    number = f"+55119{uuid4().int % 10**8:08}"
+    state = ConsentState.PENDING if obstacle == "not confirmed" else ConsentState.GRANTED
+    address = None if obstacle == "no address" else number
+    await drive.agrees_to(customer, Channel.SMS, address, state)
+    if obstacle == "suppressed":
+        async with drive.sessions.begin() as session:
+            session.add(Suppression(channel=Channel.SMS, address=number, reason="STOP"))
+    await tell(LeadReceived)
+    contact = await started(drive, marketing_workflow_id(customer, 1))
+    await tell(OptedOut, channel=Channel.EMAIL)
+    assert await drive.ends(contact) == MarketingOutcome.OPTED_OUT
 
 
 # --- needs ---------------------------------------------------------------------------------------

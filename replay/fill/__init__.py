@@ -1,0 +1,1 @@
+"""`crm.py fill`: a database of the size of a large installation, written as rows."""
