@@ -4,12 +4,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from database.customers import Consent, Preference
 from database.events import Event
@@ -103,7 +104,7 @@ async def _all(
     table: type[T],
     customer_id: UUID,
     *conditions: sa.ColumnElement[bool],
-    order: Sequence[sa.ColumnElement[object]],
+    order: Sequence[sa.ColumnElement[Any] | InstrumentedAttribute[Any]],
 ) -> Sequence[T]:
     statement = sa.select(table).where(table.customer_id == customer_id, *conditions)
     return (await session.scalars(statement.order_by(*order).limit(_MOST))).all()

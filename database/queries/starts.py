@@ -7,6 +7,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
 from database.orders import Order
@@ -105,7 +106,7 @@ async def processes_of_kind(
 async def what_may_be_followed_up(session: AsyncSession, customer_id: UUID) -> Sequence[Done]:
     """Orders delivered and cases resolved without a follow-up, the latest first."""
 
-    def followed(about_id: sa.ColumnElement[UUID]) -> sa.ColumnElement[bool]:
+    def followed(about_id: InstrumentedAttribute[UUID]) -> sa.ColumnElement[bool]:
         workflow_id = sa.func.concat("follow-up/", about_id)
         return sa.exists().where(ProcessRow.workflow_id == workflow_id)
 

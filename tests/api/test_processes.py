@@ -223,6 +223,13 @@ async def test_a_follow_up_is_started_for_what_was_done(
     assert_problem(answer, 404, "unknown_case")
 
 
+async def _has_process(api: httpx2.AsyncClient, customer: UUID, kind: str) -> None:
+    await eventually(
+        lambda: api.get("/api/v1/processes", params={"customer_id": str(customer)}),
+        lambda page: kind in {one["kind"] for one in page["items"]},
+    )
+
+
 async def test_many_are_started_each_judged_by_itself(
     api: httpx2.AsyncClient, customer: UUID, make_customer: MakeCustomer, sessions: Sessions
 ) -> None:
@@ -256,10 +263,7 @@ async def test_many_are_started_each_judged_by_itself(
     assert again.json() == done
     for one in (customer, second):
         assert await count(sessions, Event, customer_id=one, kind="lead_received") == 1
-        await eventually(
-            lambda one=one: api.get("/api/v1/processes", params={"customer_id": str(one)}),
-            lambda page: "marketing" in {one["kind"] for one in page["items"]},
-        )
+        await _has_process(api, one, "marketing")
     other = await api.post(
         path, json={"items": items[:1]}, headers={"Idempotency-Key": uuid4().hex}
     )
@@ -277,6 +281,7 @@ async def test_a_bulk_start_is_refused_as_a_whole_when_it_can_not_be_read(
     path = "/api/v1/processes/bulk"
     one = {"kind": "marketing", "customer_id": str(customer)}
     assert_problem(await api.post(path, json={"items": [one]}), 400, "idempotency_key_required")
-    for wrong in ({"items": []}, {"items": [one] * 201}, {"items": [one], "dry_run": 1}, {}):
+    faults: list[Json] = [{"items": []}, {"items": [one] * 201}, {"items": [one], "dry_run": 1}, {}]
+    for wrong in faults:
         answer = await api.post(path, json=wrong, headers={"Idempotency-Key": uuid4().hex})
         assert_problem(answer, 422, "invalid_request")
