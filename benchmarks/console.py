@@ -5,6 +5,7 @@ Beside each a bare page of FastAPI answers the same bytes, and nothing else, in 
 
 import asyncio
 import json
+import secrets
 import statistics
 import sys
 import time
@@ -14,15 +15,30 @@ from typing import Any, NamedTuple
 import httpx2
 import psycopg
 
+from api.deps import SESSION_COOKIE
 from benchmarks.installation import Installation
+from database.queries.staff import hashed
 from replay.fill.filling import Size, fill
 
 FULL, QUICK = Size(), Size(2_000, 6_000, 20_000)
 _TIMES, _WARM_UP = 60, 5
 
-# The screens: under their names the paths they are at. {customer}, {order} and {name} are of one
-# that was filled. A page of the console is one more line.
+# The screens: under their names the paths they are at. {customer} and {name} are of one that was
+# filled. What begins with /console is a page, as it comes to an administrator.
 SCREENS = {
+    "page_home": "/console",
+    "page_customers": "/console/customers",
+    "page_customers_found": "/console/customers?q=mul",
+    "page_customer_360": "/console/customers/{customer}",
+    "page_orders": "/console/orders",
+    "page_cases": "/console/cases",
+    "page_tasks": "/console/tasks",
+    "page_messages": "/console/messages",
+    "page_processes": "/console/processes",
+    "page_feedback": "/console/feedback",
+    "page_figures": "/console/figures",
+    "page_search": "/console/search?q={name}",
+    "page_palette_as_typed": "/console/palette?q=mul",
     "customers": "/api/v1/customers",
     "customers_by_name": "/api/v1/customers?sort=name",
     "customers_in_support": "/api/v1/customers?stage=support&sort=-stage_since",
@@ -73,10 +89,15 @@ async def measure_console(
     await asyncio.to_thread(_fill, installation.database_url, size)
     figures: dict[str, Any] = {"fill_s": round(time.perf_counter() - begun, 1)}
     known = await asyncio.to_thread(_somebody, installation.database_url)
+    token = await asyncio.to_thread(_sign_in, installation.database_url)
     headers = {"Authorization": f"Bearer {installation.api_key}"}
     with installation.api() as address, installation.bare_pages() as bare:
-        async with httpx2.AsyncClient(headers=headers, timeout=30) as client:
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=30) as program,
+            httpx2.AsyncClient(cookies={SESSION_COOKIE: token}, timeout=30) as person,
+        ):
             for screen, path in SCREENS.items():
+                client = person if path.startswith("/console") else program
                 seen = await _measure(client, address + path.format(**known))
                 await client.put(f"{bare}/{screen}", content=seen.body)
                 beside = await _measure(client, f"{bare}/{screen}")
@@ -104,6 +125,22 @@ def _somebody(url: str) -> dict[str, str]:
         ).fetchone()
     assert row is not None
     return {"customer": str(row[0]), "name": str(row[1])}
+
+
+def _sign_in(url: str) -> str:
+    """The token of a session of an administrator."""
+    token = secrets.token_urlsafe()
+    with psycopg.connect(url.replace("+psycopg", "", 1)) as connection:
+        connection.execute(
+            "INSERT INTO staff (id, email, name, role, password_hash, one_time_password, version)"
+            " VALUES ('bench', 'bench@example.com', 'Bench', 'admin', '', false, 1)"
+        )
+        connection.execute(
+            "INSERT INTO staff_sessions (token_hash, csrf_token, staff_id, browser, expires_at)"
+            " VALUES (%s, '', 'bench', '', now() + interval '1 day')",
+            (hashed(token),),
+        )
+    return token
 
 
 async def _measure(client: httpx2.AsyncClient, url: str) -> _Measured:
