@@ -1,7 +1,7 @@
 """Starting a process by hand, of one customer or of a selection: first in words, then done."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -70,7 +70,7 @@ async def start_one(desk: AtDesk) -> Response:
 async def preview_many(desk: AtDesk) -> Response:
     """What a start would do for each of the chosen; nothing is done yet."""
     kind = _kind(desk.text("kind"), [one for one in _allowed(desk) if one in STARTED_IN_BULK])
-    chosen = await _chosen(desk)
+    chosen, more = await _chosen(desk)
     async with desk.database() as session:
         named = await name_customers(session, chosen)
         facts = await facts_to_start(session, chosen)
@@ -83,7 +83,7 @@ async def preview_many(desk: AtDesk) -> Response:
         named=named,
         hindered=hindered,
         gone=len(chosen) - len(named),
-        most=MOST,
+        more=more,
         outlook=outlook(policy, When()),
         priorities=list(Priority),
         case_kinds=_CASE_KINDS,
@@ -94,7 +94,7 @@ async def preview_many(desk: AtDesk) -> Response:
 async def start_many(desk: AtDesk) -> Response:
     """Done, each by itself. The page is the answer of the API: loaded again, it is the same one."""
     kind = _kind(desk.text("kind"), [one for one in _allowed(desk) if one in STARTED_IN_BULK])
-    chosen = [one for text in desk.lists.get("customer_id", []) if (one := _uuid(text))]
+    chosen = _uuids(desk.lists.get("customer_id", []))
     items = [_start_of(desk, kind, one) for one in chosen]
     answer = await desk.act("POST", "/processes/bulk", {"items": items})
     async with desk.database() as session:
@@ -169,14 +169,16 @@ def _start_of(desk: Desk, kind: ProcessKind, customer_id: UUID) -> dict[str, str
     return {**body, **desk.given(*fields[kind])}
 
 
-async def _chosen(desk: Desk) -> list[UUID]:
-    """The rows that were chosen, or all that fit the filters; at most what one start takes."""
+async def _chosen(desk: Desk) -> tuple[list[UUID], bool]:
+    """The rows that were chosen, or all that fit the filters; and whether there are more of them
+    than one start takes.
+    """
     if desk.text("all") == "yes":
         filters = {name: desk.text(f"filter_{name}") for name in FILTERS}
         page = await find_customers(desk, filters, limit=MOST)
-        return [UUID(one["id"]) for one in page["items"]]
-    given = [one for text in desk.lists.get("customer_id", []) if (one := _uuid(text))]
-    return list(dict.fromkeys(given))[:MOST]
+        return [UUID(one["id"]) for one in page["items"]], page["has_more"]
+    chosen = list(dict.fromkeys(_uuids(desk.lists.get("customer_id", []))))
+    return chosen[:MOST], len(chosen) > MOST
 
 
 async def _first_step(
@@ -214,3 +216,7 @@ def _uuid(text: str) -> UUID | None:
         return UUID(text)
     except ValueError:
         return None
+
+
+def _uuids(texts: Iterable[str]) -> list[UUID]:
+    return [found for text in texts if (found := _uuid(text)) is not None]

@@ -1,7 +1,7 @@
 """The list of customers, one customer all round, and processes started by hand, as staff does."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import httpx2
@@ -10,11 +10,14 @@ from fastapi import FastAPI
 from playwright.async_api import Page, expect
 
 from console.customer import rail_of
+from console.outlook import When, outlook
 from database.base import Sessions
 from database.events import Event
+from domain.policies import MarketingPolicy
 from domain.tasks import Role
 from tests.api.conftest import MakeCustomer, Report, count, eventually
 from tests.console.conftest import SignIn, calling_as
+from tests.console.test_screens import faults_of
 
 pytestmark = pytest.mark.usefixtures("worker")
 
@@ -267,6 +270,34 @@ async def test_a_resolved_case_is_followed_up_from_the_form(
     await page.get_by_role("button", name="Start follow-up").click()
     await expect(page.locator(".notice")).to_contain_text("Follow-up started: ")
     await expect(page.locator("#processes")).to_contain_text("Follow up")
+
+
+async def test_the_screens_of_a_customer_are_accessible(
+    sign_in: SignIn, customer: UUID, report: Report
+) -> None:
+    await report("reply_received", customer_id=str(customer), text="Hello?")
+    page = await sign_in(Role.ADMIN)
+    for path in (
+        f"/console/customers/{customer}",
+        f"/console/start?kind=support&customer_id={customer}",
+        "/console/customers/new",
+    ):
+        await page.goto(path)
+        for details in await page.locator("main details").all():
+            await details.evaluate("part => { part.open = true; }")
+        assert await faults_of(page) == [], path
+        await page.set_viewport_size({"width": 390, "height": 780})
+        assert await page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        await page.set_viewport_size({"width": 1280, "height": 720})
+
+
+def test_the_outlook_follows_the_policy_in_force() -> None:
+    policy = MarketingPolicy(touches=("marketing_welcome",), after_last_touch=timedelta(days=2))
+    now = datetime(2026, 11, 20, 9, tzinfo=UTC)
+    said = " ".join(outlook(policy, When(now, "Asia/Tokyo")))
+    assert "by Sun 22 Nov 2026, 18:00, the contact ends" in said
+    assert "Marketing value" not in said
+    assert "within 2 days" in " ".join(outlook(policy, When()))
 
 
 def test_the_rail_tells_when_and_why() -> None:
