@@ -59,7 +59,7 @@ async def test_marketing_for_three_customers_and_one_followed_to_its_reply(
     await expect(page.locator(".outlook")).to_contain_text("within 4 hours")
     assert await count(sessions, Event, customer_id=three[0]) == 0, "nothing has started"
     await page.get_by_label("Campaign").fill("spring-sale")
-    await page.get_by_role("button", name="Start for 3").dblclick()
+    await page.get_by_role("button", name="Start marketing contact for 3").dblclick()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("3 started, 1 refused")
     await expect(page.get_by_role("row", name=f"Dan {family}")).to_contain_text("no consent")
     await page.reload()  # sends the form once more: the same answer
@@ -70,7 +70,7 @@ async def test_marketing_for_three_customers_and_one_followed_to_its_reply(
     await api.post(f"/api/v1/customers/{without}/consents", json={**_CONSENT, "state": "granted"})
     await page.get_by_role("button", name="Try the refused ones again").click()
     await expect(page.get_by_text("It starts for 1.")).to_be_visible()
-    await page.get_by_role("button", name="Start for 1").click()
+    await page.get_by_role("button", name="Start marketing contact for 1").click()
     await expect(page.get_by_role("heading", level=1)).to_contain_text("1 started, 0 refused")
 
     await _in_list(page, family)
@@ -245,6 +245,12 @@ async def test_what_is_not_there_or_not_allowed_is_a_page(
         ):
             answer = await client.post(path, data={**form, **fields})
             assert answer.status_code == status, (path, fields, answer.text[:300])
+        items = [{"kind": kind, "customer_id": str(customer)} for kind in ("support", "follow_up")]
+        bulk = {"items": [{**items[0], "text": "Hello"}, {**items[1], "order_id": str(gone)}]}
+        answer = await client.post(
+            "/api/v1/processes/bulk", json=bulk, headers={"Idempotency-Key": uuid4().hex}
+        )
+        assert [one["status"] for one in answer.json()["items"]] == [403, 403]
     async with calling_as(app, sessions, Role.OPS) as client:
         page = (await client.get(f"/console/customers/{customer}")).text
         for hidden in ("Add an address", "Start a process", "Record a consent", "Keep note"):
