@@ -23,6 +23,8 @@ import httpx2
 from docs.browser import NoPicture, Page, opened_browser
 from docs.console_pictures import take_all
 from domain.processes import delivery_workflow_id, lifecycle_workflow_id, order_id_of
+from domain.tasks import Role
+from replay.staff import demo_staff
 from settings import Settings
 from supervisor.errors import Refused
 from supervisor.run_file import RunFile, running_instance
@@ -171,6 +173,26 @@ def take(run: RunFile, page: Page, story: Story, customer: str, order: str) -> N
     _keep(page, "api")
 
 
+def take_console(run: RunFile, page: Page, customer: str) -> None:
+    """The console's, as an administrator sees them."""
+    staff = demo_staff(run)
+    console = run.addresses.console
+    page.sign_in(console, staff.emails[Role.ADMIN], staff.password)
+    page.open(f"{console}/customers/{customer}", height=900, showing="Ada Lovelace")
+    _keep(page, "customer")
+    page.visit(f"{console}/messages?customer_id={customer}")
+    told = [link for link in page.links() if re.fullmatch(r"/console/messages/[0-9a-f-]{36}", link)]
+    page.visit(f"{run.addresses.api}{told[0]}", height=900)
+    _keep(page, "message")
+    page.visit(f"{console}/cases")
+    cases = [link for link in page.links() if re.fullmatch(r"/console/cases/[0-9a-f-]{36}", link)]
+    if cases:
+        page.visit(f"{run.addresses.api}{cases[0]}", height=900)
+        _keep(page, "case")
+    page.visit(f"{console}/figures", height=900)
+    _keep(page, "figures")
+
+
 def _in_temporal(run: RunFile, workflow_id: str) -> str:
     ui = f"{run.addresses.temporal_ui}/namespaces/{run.temporal_namespace}/workflows"
     return f"{ui}/{quote(workflow_id, safe='')}"
@@ -193,7 +215,9 @@ def main() -> None:
             return
         story = Story(run)
         print("playing the story; it takes about half a minute")
-        take(run, Page(browser), story, *tell(story))
+        customer, order = tell(story)
+        take(run, Page(browser), story, customer, order)
+        take_console(run, Page(browser), customer)
 
 
 if __name__ == "__main__":
