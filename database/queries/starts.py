@@ -28,8 +28,18 @@ _FACTS = sa.text(
                  WHERE n.state = 'granted') AS agrees,
            ARRAY(SELECT DISTINCT p.channel FROM contact_points p
                  WHERE p.customer_id = c.id AND p.retired_at IS NULL) AS reachable,
-           ARRAY(SELECT DISTINCT r.kind FROM processes r
-                 WHERE r.customer_id = c.id AND r.state IN ('running', 'paused')) AS running,
+           ARRAY(SELECT r.kind FROM processes r
+                 WHERE r.customer_id = c.id AND r.state IN ('running', 'paused')
+                 UNION  -- a start that its lifecycle was told of and has not come to yet
+                 SELECT b.kind FROM events e
+                 JOIN (VALUES ('lead_received', 'marketing'), ('risk_noticed', 'retention'))
+                     AS b (told_by, kind) ON b.told_by = e.kind
+                 WHERE e.customer_id = c.id AND e.accepted_at > now() - interval '1 day'
+                   AND NOT EXISTS (SELECT FROM processes r WHERE r.customer_id = c.id
+                                     AND r.kind = b.kind AND r.updated_at >= e.accepted_at)
+                   AND NOT EXISTS (SELECT FROM timeline t WHERE t.workflow_id = 'customer/' || c.id
+                                     AND t.step_key = e.event_id
+                                     AND jsonb_exists(t.facts, 'not_started'))) AS running,
            EXISTS (SELECT FROM cases k WHERE k.customer_id = c.id AND k.kind = 'recovery'
                      AND k.state NOT IN ('resolved', 'closed')) AS recovering,
            EXISTS (SELECT FROM processes l WHERE l.workflow_id = 'customer/' || c.id
