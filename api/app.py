@@ -15,6 +15,7 @@ from temporalio.client import Client
 
 import temporal_runtime
 from api import (
+    bulk_starts,
     claims,
     confirm_page,
     contacts,
@@ -98,6 +99,7 @@ PRIVATE: tuple[APIRouter, ...] = (
     received_texts.router,
     operations.router,
     operations.processes,
+    bulk_starts.router,
     processes.router,
     schedules.router,
     policies.router,

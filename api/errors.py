@@ -47,6 +47,7 @@ class Code(StrEnum):
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
     NOT_ALLOWED_NOW = "not_allowed_now"
+    CANNOT_START = "cannot_start"
     MILESTONE_OUT_OF_ORDER = "milestone_out_of_order"
     EVENT_CONFLICT = "event_conflict"
     IMPOSSIBLE_DATE = "impossible_date"
@@ -149,6 +150,9 @@ EXPLAINED: dict[Code, Explained] = {
     ),
     Code.NOT_ALLOWED_NOW: Explained(
         409, "Not allowed in this state", "Use one of `allowed_actions`, or wait."
+    ),
+    Code.CANNOT_START: Explained(
+        409, "It cannot start now", "Settle what the detail says, then start it again."
     ),
     Code.MILESTONE_OUT_OF_ORDER: Explained(
         409,

@@ -135,7 +135,11 @@ def now_on(clock: Clock) -> datetime:
     return clock.business(datetime.now(UTC))
 
 
-def event_id_for(request: Request, kind: str) -> str:
-    """An id for an event that came without: the same for a repeat with one Idempotency-Key."""
+def event_id_for(request: Request, kind: str, *about: object) -> str:
+    """An id for an event that came without: the same for a repeat with one Idempotency-Key.
+
+    `about` tells the events of one request apart.
+    """
     key = getattr(request.state, "idempotency_key", None)
-    return f"{kind}/{uuid4() if key is None else derived_id(kind, request.url.path, key)}"
+    made = uuid4() if key is None else derived_id(kind, request.url.path, key, *about)
+    return f"{kind}/{made}"

@@ -1,6 +1,6 @@
 """Processes: where each stands, started by staff, and told to pause, go on or stop."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
@@ -22,6 +22,8 @@ from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs, requires_key
 from database.orders import Order
 from database.processes import ProcessRow
+from database.queries.intake import find_ground
+from database.queries.starts import facts_to_start
 from database.support import Case
 from domain.follow_up import FollowUpInput
 from domain.policies import Priority
@@ -32,7 +34,8 @@ from domain.processes import (
     ProcessState,
     follow_up_workflow_id,
 )
-from domain.staff import STARTS, Permission
+from domain.staff import STARTS, Permission, Principal
+from domain.starts import StartFacts, obstacle
 from domain.support import CaseKind
 from workflows.follow_up import FollowUp
 from workflows.process import Process
@@ -117,11 +120,8 @@ class StartRetention(Body):
     cause: Word = Field(examples=["contract-ends"])
 
 
-StartRequest = Annotated[
-    StartMarketing | StartSupport | StartFollowUp | StartRetention,
-    Field(discriminator="kind"),
-    RequestBody(),
-]
+AnyStart = StartMarketing | StartSupport | StartFollowUp | StartRetention
+StartRequest = Annotated[AnyStart, Field(discriminator="kind"), RequestBody()]
 
 
 class Started(BaseModel):
@@ -180,18 +180,49 @@ async def start_process(
     held: Held,
     asker: Asker,
 ) -> Started:
-    """Start a process of a customer by hand. The rules that hold for it hold here as well."""
-    permit(asker, STARTS[ProcessKind(body.kind)])
+    """Start a process of a customer by hand. The rules that hold for it hold here as well.
+
+    409 `cannot_start` where it would not start now: no consent, one is running already, a recovery.
+    """
+    known = await facts_to_start(session, [body.customer_id])
+    await judge_start(session, asker, body, known.get(body.customer_id))
+    started = await start_judged(session, held, asker.id, body, event_id_for(request, "start"))
+    response.headers["Location"] = f"/api/v1/processes/{started.workflow_id}"
+    return started
+
+
+async def judge_start(
+    session: AsyncSession, asker: Principal, body: AnyStart, facts: StartFacts | None
+) -> None:
+    """Raises the problem of a start that may not be, or would lead to nothing.
+
+    `facts`: of the customer; None when there is none.
+    """
+    kind = ProcessKind(body.kind)
+    permit(asker, STARTS[kind])
+    if facts is None:
+        raise Problem(Code.UNKNOWN_CUSTOMER, f"there is no customer {body.customer_id}")
+    if why := obstacle(kind, facts):
+        raise Problem(Code.CANNOT_START, why)
     if isinstance(body, StartFollowUp):
-        workflow_id = await _start_follow_up(session, held, body)
-        event_id = None
-    else:
-        now = await business_now(session, customer_id=body.customer_id)
-        event = _event(body, event_id_for(request, "start"), now)
-        accepted = await accept(session, held, asker.id, event, body)
-        workflow_id, event_id = accepted.workflow_id, accepted.event_id
-    response.headers["Location"] = f"/api/v1/processes/{workflow_id}"
-    return Started(kind=ProcessKind(body.kind), workflow_id=workflow_id, event_id=event_id)
+        await _what_was_done(session, body)
+    if isinstance(body, StartSupport) and body.order_id is not None:
+        event = _event(body, "judged", datetime.now(UTC))
+        event.refuse_unfounded(
+            await find_ground(session, "", customer_id=body.customer_id, order_id=body.order_id)
+        )
+
+
+async def start_judged(
+    session: AsyncSession, held: Resources, caller: str, body: AnyStart, event_id: str
+) -> Started:
+    """Start what `judge_start` let pass; a repeat with the same event id starts nothing more."""
+    kind = ProcessKind(body.kind)
+    if isinstance(body, StartFollowUp):
+        return Started(kind=kind, workflow_id=await _start_follow_up(session, held, body))
+    now = await business_now(session, customer_id=body.customer_id)
+    accepted = await accept(session, held, caller, _event(body, event_id, now), body)
+    return Started(kind=kind, workflow_id=accepted.workflow_id, event_id=accepted.event_id)
 
 
 def _event(

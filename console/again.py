@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse, Response
 from itsdangerous import BadData, URLSafeSerializer
 
 from api.deps import resources
+from api.errors import Code
 from console.desk import PREFIX, Desk, is_ours
 from console.rendering import page_of_nobody
 
@@ -26,6 +27,8 @@ def ask_again(desk: Desk, problem: Mapping[str, Any]) -> HTMLResponse:
         version=_version_now(problem, desk.form.get("version")),
         differs=_differences(desk.form, problem.get("current")),
         back=desk.came_from,
+        # The first attempt may have been done and its answer lost: the same key does it once.
+        key="" if problem["code"] == Code.KEY_REUSED else desk.form.get("key", ""),
     )
 
 

@@ -7,6 +7,8 @@ from api.errors import Code, Problem
 from console import (
     account,
     cases,
+    customer,
+    customers,
     eye,
     feedback,
     figures,
@@ -19,10 +21,12 @@ from console import (
     orders,
     policies,
     processes,
+    saved_views,
     schedules,
     search,
     sign_in,
     staff,
+    starts,
     tasks,
     templates,
 )
@@ -51,6 +55,10 @@ SCREENS: tuple[APIRouter, ...] = (
     processes.router,
     operations.router,
     schedules.router,
+    customers.router,
+    customer.router,
+    starts.router,
+    saved_views.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

@@ -86,6 +86,7 @@ async def _kept_form(
         version=version or None,
         differs=[],
         back=_inside(back),
+        key="",
     )
 
 

@@ -9,6 +9,7 @@ from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from database.base import Sessions
+from database.events import Event
 from database.messages import Message
 from database.support import StaffText
 from tests.api.conftest import Json, MakeCustomer, assert_problem, count, eventually
@@ -291,3 +292,67 @@ async def test_a_follow_up_is_started_for_what_was_done(
         "/api/v1/processes", json=missing, headers={"Idempotency-Key": uuid4().hex}
     )
     assert_problem(answer, 404, "unknown_case")
+
+
+async def _has_process(api: httpx2.AsyncClient, customer: UUID, kind: str) -> None:
+    await eventually(
+        lambda: api.get("/api/v1/processes", params={"customer_id": str(customer)}),
+        lambda page: kind in {one["kind"] for one in page["items"]},
+    )
+
+
+async def test_many_are_started_each_judged_by_itself(
+    api: httpx2.AsyncClient, customer: UUID, make_customer: MakeCustomer, sessions: Sessions
+) -> None:
+    consent = [{"channel": "sms", "purpose": "marketing", "source": "form"}]
+    silent, unreachable = await make_customer(), await make_customer(consents=consent)
+    second = await make_customer(consents=[{**consent[0], "channel": "email"}])
+    items: list[Json] = [
+        {"kind": "marketing", "customer_id": str(one), "campaign": "spring"}
+        for one in (customer, silent, unreachable, uuid4(), second)
+    ]
+    items += [{"kind": "delivery"}, {"kind": "support", "customer_id": str(silent), "text": "We."}]
+    items += [{"kind": "retention", "customer_id": str(customer), "cause": "ends"}] * 2
+    path, key = "/api/v1/processes/bulk", {"Idempotency-Key": uuid4().hex}
+
+    tried = await api.post(
+        path, json={"items": items, "dry_run": True}, headers={"Idempotency-Key": uuid4().hex}
+    )
+    assert tried.status_code == 200, tried.text
+    assert await count(sessions, Event, customer_id=customer) == 0, "nothing has started"
+    statuses = [202, 409, 409, 404, 202, 422, 202, 422, 422]
+    assert [one["status"] for one in tried.json()["items"]] == statuses
+    assert tried.json()["items"][0]["started"] is None
+
+    done = (await api.post(path, json={"items": items}, headers=key)).json()
+    assert [one["status"] for one in done["items"]] == statuses
+    assert (done["started"], done["refused"]) == (3, 6)
+    reasons = [one["problem"]["detail"] for one in done["items"] if one["problem"]]
+    assert "no consent" in reasons[0]
+    assert "no address for sms" in reasons[1]
+    again = await api.post(path, json={"items": items}, headers=key)
+    assert again.json() == done
+    other = await api.post(
+        path, json={"items": items[:1]}, headers={"Idempotency-Key": uuid4().hex}
+    )
+    assert "running already" in other.json()["items"][0]["problem"]["detail"]
+    assert other.json()["items"][0]["problem"]["code"] == "cannot_start"
+    single = await api.post(
+        "/api/v1/processes", json=items[0], headers={"Idempotency-Key": uuid4().hex}
+    )
+    assert_problem(single, 409, "cannot_start")
+    for one in (customer, second):
+        assert await count(sessions, Event, customer_id=one, kind="lead_received") == 1
+        await _has_process(api, one, "marketing")
+
+
+async def test_a_bulk_start_is_refused_as_a_whole_when_it_can_not_be_read(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    path = "/api/v1/processes/bulk"
+    one = {"kind": "marketing", "customer_id": str(customer)}
+    assert_problem(await api.post(path, json={"items": [one]}), 400, "idempotency_key_required")
+    faults: list[Json] = [{"items": []}, {"items": [one] * 201}, {"items": [one], "dry_run": 1}, {}]
+    for wrong in faults:
+        answer = await api.post(path, json=wrong, headers={"Idempotency-Key": uuid4().hex})
+        assert_problem(answer, 422, "invalid_request")

@@ -28,6 +28,16 @@ async def page(sign_in: SignIn, customer: object) -> Page:
     return await sign_in(Role.ADMIN)
 
 
+async def faults_of(page: Page) -> list[str]:
+    """What axe finds on a page."""
+    result = await Axe().run(page, options=_RULES)
+    return [
+        f"{one['id']} {node['target']} {node['failureSummary']}"
+        for one in result.response["violations"]
+        for node in one["nodes"]
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_screens_are_accessible_and_fit(page: Page, scheme: str) -> None:
     await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
@@ -36,12 +46,7 @@ async def test_screens_are_accessible_and_fit(page: Page, scheme: str) -> None:
         answer = await page.goto(path)
         assert answer is not None
         assert answer.status == 200, path
-        result = await Axe().run(page, options=_RULES)
-        found += [
-            f"{path}: {one['id']} {node['target']} {node['failureSummary']}"
-            for one in result.response["violations"]
-            for node in one["nodes"]
-        ]
+        found += [f"{path}: {fault}" for fault in await faults_of(page)]
         await page.set_viewport_size({"width": 390, "height": 780})
         wide = await page.evaluate("document.documentElement.scrollWidth")
         if wide > 390:
