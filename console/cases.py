@@ -6,13 +6,14 @@ from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from api.paging import Paging, read_page
 from console.asked import CustomersTime, one_of, time_of
 from console.case_clocks import clocks_of
 from console.conversation import Entry, conversation_of
 from console.desk import AtDesk, Desk, Json, Refused, Undo
+from console.mail_frames import mail_frame
 from console.routes import ConsoleRoute
 from console.steps import step_shown
 from database.customers import clock_in
@@ -41,13 +42,6 @@ _ACTIONS = {
         "Asked; the resolution clock rests",
     ),
     "resolve": ("resolve", "Resolved; the customer is told the outcome"),
-}
-# A mail is shown as its reader's program would; nothing of it runs or reaches us.
-_MAIL = {
-    "Content-Security-Policy": (
-        "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-        "frame-ancestors 'self'"
-    )
 }
 
 
@@ -170,7 +164,7 @@ async def preview_words(desk: AtDesk, case_id: UUID) -> Response:
     except Refused as refused:
         return await _page(desk, case_id, replace(draft, problem=refused.problem))
     if desk.text("as_mail"):
-        return HTMLResponse(shown["html"], headers=_MAIL)
+        return mail_frame(shown["html"])
     return await _page(desk, case_id, replace(draft, preview=shown))
 
 
