@@ -27,7 +27,6 @@ from database.queries.orders import (
     count_open,
     on_board,
     orders_on_board,
-    with_what_follows,
 )
 from database.queries.policies import current_policy
 from domain.policies import DeliveryPolicy, PolicyKind
@@ -93,22 +92,22 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
             orders_on_board(column, wanted),
             NEXT_DAY_FIRST if by_day else LATEST_FIRST,
             paging,
-            on_board,
+            lambda order: order,
             descending=not by_day,
         )
-        rows = await with_what_follows(session, page.items)
+        rows = await on_board(session, page.items)
     return desk.page("orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, now=_now())
 
 
 async def _lane(session: AsyncSession, column: Column, wanted: Wanted) -> Lane:
     keys = NEXT_DAY_FIRST if column in BY_DAY else LATEST_FIRST
     order = [key.asc() if column in BY_DAY else key.desc() for key in keys]
-    found = await session.execute(
-        orders_on_board(column, wanted).order_by(*order).limit(_IN_A_LANE + 1)
-    )
-    rows = [on_board(row) for row in found]
-    shown = await with_what_follows(session, rows[:_IN_A_LANE])
-    return Lane(shown, len(rows) > _IN_A_LANE)
+    found = (
+        await session.scalars(
+            orders_on_board(column, wanted).order_by(*order).limit(_IN_A_LANE + 1)
+        )
+    ).all()
+    return Lane(await on_board(session, found[:_IN_A_LANE]), len(found) > _IN_A_LANE)
 
 
 @router.get("/orders/new")

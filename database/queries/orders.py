@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -66,9 +66,9 @@ class OnBoard(NamedTuple):
     customer_name: str
     zone: str
     clock: Clock
-    waiting_for: str = ""
-    next_at: datetime | None = None  # business time
-    told: Told | None = None
+    waiting_for: str
+    next_at: datetime | None  # business time
+    told: Told | None
 
     @property
     def promise_ends(self) -> datetime | None:
@@ -85,13 +85,9 @@ class Wanted(NamedTuple):
     promised_until: date | None = None
 
 
-def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[*tuple[Any, ...]]:
-    """Orders of a column (None: of all) with their customer, in no order yet."""
-    statement = (
-        sa.select(Order, Customer.name.label("customer_name"), Customer.zone, *CLOCK_COLUMNS)
-        .join(Customer, Customer.id == Order.customer_id)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-    )
+def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[Order]:
+    """Orders of a column (None: of all), in no order yet."""
+    statement = sa.select(Order)
     if column is not None:
         statement = statement.where(IN_COLUMN[column])
     if wanted.reference:
@@ -103,11 +99,6 @@ def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[*tuple[A
     return statement
 
 
-def on_board(row: Any) -> OnBoard:
-    """A row of `orders_on_board`."""
-    return OnBoard(row[0], row.customer_name, row.zone, clock_in(row))
-
-
 async def count_open(session: AsyncSession) -> dict[Column, int]:
     """How many stand in the columns of what is on its way: an index holds no others."""
     counts = [sa.func.count().filter(IN_COLUMN[column]).label(column) for column in BY_DAY]
@@ -115,9 +106,15 @@ async def count_open(session: AsyncSession) -> dict[Column, int]:
     return {column: getattr(row, column) for column in BY_DAY}
 
 
-async def with_what_follows(session: AsyncSession, rows: Sequence[OnBoard]) -> list[OnBoard]:
-    """What each process waits for, and the newest message about each order."""
-    ids = [delivery_workflow_id(row.order.id) for row in rows]
+async def on_board(session: AsyncSession, orders: Sequence[Order]) -> list[OnBoard]:
+    """A page of orders with customer, what each process waits for, and the newest message."""
+    ids = [delivery_workflow_id(order.id) for order in orders]
+    customers = await session.execute(
+        sa.select(Customer.id, Customer.name, Customer.zone, *CLOCK_COLUMNS)
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .where(Customer.id.in_({order.customer_id for order in orders}))
+    )
+    known = {row.id: row for row in customers}
     standing = await session.execute(
         sa.select(ProcessRow.workflow_id, ProcessRow.waiting_for, ProcessRow.next_timer_at).where(
             ProcessRow.workflow_id.in_(ids)
@@ -126,12 +123,16 @@ async def with_what_follows(session: AsyncSession, rows: Sequence[OnBoard]) -> l
     waits = {row.workflow_id: row for row in standing}
     told = await _newest_messages(session, ids)
     return [
-        row._replace(
-            waiting_for=waits[key].waiting_for if key in waits else "",
-            next_at=waits[key].next_timer_at if key in waits else None,
-            told=told.get(key),
+        OnBoard(
+            order,
+            known[order.customer_id].name,
+            known[order.customer_id].zone,
+            clock_in(known[order.customer_id]),
+            waits[key].waiting_for if key in waits else "",
+            waits[key].next_timer_at if key in waits else None,
+            told.get(key),
         )
-        for row, key in zip(rows, ids, strict=True)
+        for order, key in zip(orders, ids, strict=True)
     ]
 
 
