@@ -58,7 +58,7 @@ def take_all(run: RunFile, browser: Browser, directory: Path) -> int:
         for size, (width, height) in _SIZES.items():
             for path in screens:
                 page.visit(origin + path, width=width, height=height)
-                name = re.sub(rf"-?{_ID}", "", path.removeprefix("/console").strip("/"))
+                name = re.sub(_ID, "one", path.removeprefix("/console").strip("/"))
                 name = re.sub(r"[^\w-]+", "-", name).strip("-") or "home"
                 page.picture(directory / f"{name}.{scheme}.{size}.png", whole=True)
                 count += 1
