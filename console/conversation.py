@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +19,7 @@ _TOLD = frozenset(
         *("process_pause", "process_resume", "process_stop", "task_completed"),
     }
 )
+_SOON = timedelta(minutes=1)  # by then a command has been carried out, or its answer was lost
 Side = Literal["customer", "us", "note", "event"]
 
 
@@ -33,6 +34,7 @@ class Entry:
     by: str = ""
     message: Message | None = None
     received_mail_id: UUID | None = None
+    is_left: bool = False  # words that nothing was made of: their command was never carried out
 
 
 def conversation_of(
@@ -77,7 +79,9 @@ def _ours(text: Json, by_text: dict[UUID, Message], clock: Clock) -> Entry:
     message = by_text.get(UUID(text["id"]))
     at = message.asked_at if message else clock.business(_at(text["recorded_at"]))
     side: Side = "note" if text["internal"] else "us"
-    return Entry(f"text-{text['id']}", side, at, text["text"], text["by"], message)
+    is_left = message is None and datetime.now(UTC) - _at(text["recorded_at"]) > _SOON
+    key = f"text-{text['id']}"
+    return Entry(key, side, at, text["text"], text["by"], message, is_left=is_left)
 
 
 def _at(value: Any) -> datetime:
