@@ -150,12 +150,12 @@ def tell(story: Story) -> tuple[str, str]:
 def take(run: RunFile, page: Page, story: Story, customer: str, order: str) -> None:
     """Each picture as a person would come to it; the clock runs, so what moves comes first."""
     lifecycle = _in_temporal(run, lifecycle_workflow_id(UUID(customer)))
-    page.open(lifecycle, height=1060, width=1440, showing="Follow-up of a delivery")
+    page.open(lifecycle, height=1060, showing="Follow-up of a delivery")
     page.press("Descending")  # it says how the list is; pressing it turns the list round
     _keep(page, "lifecycle")
 
     delivery = _in_temporal(run, delivery_workflow_id(UUID(order)))
-    page.open(delivery, height=650, width=1440, showing="record_delivered")
+    page.open(delivery, height=650, showing="record_delivered")
     page.press("Descending")
     page.scroll_down()
     _keep(page, "delivery")
