@@ -1,11 +1,12 @@
 """What a screen works with: who looks, what was sent, the API, and how to answer."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode
 from uuid import uuid4
 
 import httpx2
@@ -23,6 +24,7 @@ PREFIX = "/console"
 _SAID = "perennial_said"
 _SAID_FOR = 60  # seconds until a notice that nobody fetched is forgotten
 _OURS = frozenset({"csrf_token", "key", "version", "back"})  # fields every form may carry
+_INSIDE = re.compile(rf"(?P<path>{PREFIX}(/[^\\?#\x00-\x1f\x7f]*)?)([?#][^\x00-\x1f\x7f]*)?")
 _PAGE = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -198,10 +200,9 @@ class Desk:
 
 
 def is_ours(address: str) -> bool:
-    """Whether a redirect to it stays in the console."""
-    parts = urlsplit(address)
-    inside = parts.path == PREFIX or parts.path.startswith(f"{PREFIX}/")
-    return inside and not parts.scheme and not parts.netloc and "\\" not in address
+    """Whether a redirect to it stays in the console, as browsers read addresses (WHATWG URL)."""
+    found = _INSIDE.fullmatch(address)
+    return found is not None and not {".", ".."} & set(unquote(found["path"]).split("/"))
 
 
 def segment(text: str) -> str:

@@ -3,10 +3,13 @@
 import re
 
 import httpx2
+import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
 from playwright.async_api import Browser, expect
 
 from api.deps import SESSION_COOKIE
+from console.desk import is_ours
 from database.base import Sessions
 from database.staff import SignInFailure, StaffSession
 from domain.tasks import Role
@@ -119,3 +122,34 @@ async def test_it_works_without_script(sign_in: SignIn) -> None:
     await page.get_by_label("Colours").select_option("dark")
     await page.get_by_role("button", name="Save").click()
     await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+@pytest.mark.parametrize(
+    ("address", "ours"),
+    [
+        ("/console", True),
+        ("/console?x=//elsewhere.example", True),
+        ("/console/search?q=a\\b#c", True),
+        ("/console/processes/case/0197b7c2", True),
+        ("/consolex", False),
+        ("//elsewhere.example/console/", False),
+        ("https://elsewhere.example/console/", False),
+        ("//[/console/", False),  # no address at all
+        ("/console/..//elsewhere.example", False),
+        ("/console/%2e%2E/api/v1/staff", False),  # a browser reads %2e as a dot
+        ("/console/\\elsewhere.example", False),
+        ("/console/\t/x", False),
+    ],
+)
+def test_a_way_back_stays_in_the_console(address: str, ours: bool) -> None:
+    assert is_ours(address) is ours
+
+
+async def test_an_address_that_is_none_leads_home(app: FastAPI, api: httpx2.AsyncClient) -> None:
+    email, for_once = await _made(api, "astray-1", "ops")
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://crm"
+    ) as browser:
+        typed = {"email": email, "password": for_once, "next": "//[/console/"}
+        answer = await browser.post("/console/sign-in", data=typed)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/console")
