@@ -7,7 +7,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from api import sign_in as sessions
 from api.deps import SESSION_COOKIE, Resources, resources, signed_in_by
-from api.errors import Problem, as_dict
+from api.errors import Code, Problem, as_dict
 from console.again import taken_up_again
 from console.desk import PREFIX, AtDesk, Desk, Refused, is_ours
 from console.rendering import page_of_nobody
@@ -31,15 +31,15 @@ async def show_sign_in(request: Request, next: str = PREFIX) -> Response:
 async def begin_session(request: Request) -> Response:
     """Sign in, then go to where one wanted; a form that was kept waits there."""
     held = resources(request)
+    fields: dict[str, str] = {}
     try:
+        _refuse_foreign(request)
         fields = {name: values[-1] for name, values in (await read_form(request)).items()}
         token = await sessions.sign_in(
             request, held, fields.get("email", ""), fields.get("password", "")
         )
     except Problem as problem:
         told = as_dict(problem, request.url.path, request.state.request_id)
-        if problem.status_code == 400:
-            fields = {}
         return _form(
             next=fields.get("next", PREFIX),
             kept=fields.get("kept", ""),
@@ -58,6 +58,15 @@ async def begin_session(request: Request) -> Response:
         SESSION_COOKIE, token, path="/", httponly=True, samesite="lax", secure=secure
     )
     return response
+
+
+def _refuse_foreign(request: Request) -> None:
+    """Another site must not sign a browser in as somebody else: before it there is no token to ask
+    for, so it goes by Fetch Metadata (W3C), which every browser of today sends to https and to
+    localhost. Raises the 403 problem.
+    """
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        raise Problem(Code.INVALID_CSRF_TOKEN, "the form came from another site")
 
 
 async def _kept_form(

@@ -153,3 +153,17 @@ async def test_an_address_that_is_none_leads_home(app: FastAPI, api: httpx2.Asyn
         typed = {"email": email, "password": for_once, "next": "//[/console/"}
         answer = await browser.post("/console/sign-in", data=typed)
         assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
+async def test_no_other_site_signs_a_browser_in(app: FastAPI, api: httpx2.AsyncClient) -> None:
+    email, for_once = await _made(api, "lured-1", "ops")
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://crm"
+    ) as browser:
+        typed = {"email": email, "password": for_once}
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 303)):
+            answer = await browser.post(
+                "/console/sign-in", data=typed, headers={"Sec-Fetch-Site": site}
+            )
+            assert answer.status_code == status
+            assert ("set-cookie" in answer.headers) is (status == 303)
