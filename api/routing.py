@@ -1,6 +1,7 @@
 """The route class of the control API: strict JSON, known parameters, answers given once."""
 
 import hashlib
+import hmac
 import json
 import re
 from collections.abc import Callable, Coroutine
@@ -279,15 +280,25 @@ async def _answer_once(request: Request, principal: str, key: str, answer: Handl
 
 
 async def _fingerprint(request: Request) -> str:
-    body = await request.body()
+    body, read = await request.body(), None
     if body:
-        body = json.dumps(await request.json(), sort_keys=True).encode()
-    return hashlib.sha256(body + b"?" + request.url.query.encode()).hexdigest()
+        read = await request.json()
+        body = json.dumps(read, sort_keys=True).encode()
+    told = body + b"?" + request.url.query.encode()
+    if _holds_secret(read):  # a fast hash without a key would give the password away
+        return hmac.new(resources(request).signing_key.encode(), told, "sha256").hexdigest()
+    return hashlib.sha256(told).hexdigest()
 
 
 def _kept(response: Response) -> dict[str, Any]:
+    """What a repeat is answered with; a secret is shown once and not kept."""
     headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
-    return {"headers": headers, "content": json.loads(bytes(response.body) or b"null")}
+    content = json.loads(bytes(response.body) or b"null")
+    return {"headers": headers} | ({} if _holds_secret(content) else {"content": content})
+
+
+def _holds_secret(document: Any) -> bool:
+    return isinstance(document, dict) and not _SECRETS.isdisjoint(document)
 
 
 async def _replay(
@@ -306,6 +317,8 @@ async def _replay(
     ).one()
     if stored.fingerprint != fingerprint:
         raise Problem(Code.KEY_REUSED, "this Idempotency-Key came before with another body")
+    if "content" not in stored.body:
+        raise Problem(Code.CONFLICT, "it is done; the password was shown once: make another one")
     return Response(
         json.dumps(stored.body["content"]),
         stored.status,

@@ -1,5 +1,7 @@
 """Staff by the API: roles, sessions, and the record of what each did."""
 
+import hashlib
+import json
 from datetime import timedelta
 from uuid import uuid4
 
@@ -13,6 +15,7 @@ from api.deps import CSRF_HEADER, SAFE_METHODS, SESSION_COOKIE
 from api.routing import needed_permission
 from api.sign_in import new_session
 from database.base import Sessions
+from database.events import IdempotentAnswer
 from database.queries.staff import find_signed_in
 from database.staff import Staff, StaffAction, StaffSession
 from domain.passwords import hashed_password, is_right, judge_password, one_time_password
@@ -162,6 +165,27 @@ async def test_a_password_for_once_opens_nothing_else(
             await session.scalars(sa.select(StaffAction).where(StaffAction.staff_id == staff_id))
         ).all()
     assert [one.after for one in recorded] == [{}]  # no password is kept
+
+
+async def test_no_password_stays_with_the_answer_to_a_key(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+    path, key = f"/api/v1/staff/{staff_id}/password-resets", {"Idempotency-Key": uuid4().hex}
+    once = (await api.post(path, headers=key)).json()["password"]
+    assert_problem(await api.post(path, headers=key), 409, "conflict")
+    async with await _signed_in(app, sessions, staff_id, one_time=True) as client:
+        body = {"current_password": once, "new_password": one_time_password()}
+        for _ in range(2):
+            changed = await client.post("/api/v1/staff/me/password", json=body, headers=key)
+            assert changed.status_code == 200, changed.text
+    async with sessions() as session:
+        kept = sa.select(IdempotentAnswer).where(IdempotentAnswer.key == key["Idempotency-Key"])
+        answers = (await session.scalars(kept)).all()
+    guess = json.dumps(body, sort_keys=True).encode() + b"?"
+    assert len(answers) == 2
+    assert hashlib.sha256(guess).hexdigest() not in {one.fingerprint for one in answers}
+    assert not [one for one in answers if once in json.dumps(one.body)]
 
 
 async def test_a_session_ends_at_once(
