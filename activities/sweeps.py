@@ -22,6 +22,7 @@ from database.base import Sessions
 from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer, KpiSnapshot
 from database.inbox import Inbox
 from database.messages import Message
+from database.queries.staff import forget_past
 from domain.lifecycle import OrderNews
 from domain.messages import MESSAGES, Channel, Template, message_key
 from domain.policies import FollowUpPolicy, PolicyKind
@@ -227,13 +228,17 @@ class SweepActivities:
 
     @activity.defn
     async def forget_answers(self, occasion: Occasion) -> SweepResult:
-        """Answers to repeatable requests hold names and addresses: they don't outlive their use."""
+        """Answers to repeatable requests hold names and addresses: they don't outlive their use.
+
+        Nor do sign-ins: sessions that are over, and failures that don't count any more.
+        """
         old = IdempotentAnswer.recorded_at < occasion.at - ANSWERS_KEPT_FOR
         async with self.sessions.begin() as session:
             forgotten = await session.scalars(
                 sa.delete(IdempotentAnswer).where(old).returning(IdempotentAnswer.id)
             )
-            return SweepResult(found=len(forgotten.all()))
+            signed_in = await forget_past(session, occasion.at)
+            return SweepResult(found=len(forgotten.all()) + signed_in)
 
     @activity.defn
     async def check_conservation(self, occasion: Occasion) -> SweepResult:

@@ -14,6 +14,8 @@ SESSION_LASTS_AT_MOST = timedelta(days=7)
 # Failures for one account or one address, then it waits twice as long after each further one.
 FREE_FAILURES = 5
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(minutes=15)
+# Without this a shared address would wait for what somebody mistyped a year ago.
+FAILURES_COUNT_FOR = timedelta(days=1)  # since the last one
 
 
 class Permission(StrEnum):

@@ -11,7 +11,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.staff import SignInFailure, Staff, StaffSession
-from domain.staff import SESSION_LASTS_AT_MOST, SESSION_RESTS_AT_MOST, wait_after
+from domain.staff import (
+    FAILURES_COUNT_FOR,
+    SESSION_LASTS_AT_MOST,
+    SESSION_RESTS_AT_MOST,
+    wait_after,
+)
 
 
 class SignedIn(NamedTuple):
@@ -98,12 +103,14 @@ async def blocked_for(session: AsyncSession, subjects: Sequence[str]) -> float:
 
 async def note_failure(session: AsyncSession, subject: str) -> None:
     """One more in a row, and the time until the next try is looked at."""
+    is_past = SignInFailure.blocked_until < sa.func.now() - FAILURES_COUNT_FOR
     noted = insert(SignInFailure).values(
         subject=hashed(subject), failures=1, blocked_until=sa.func.now()
     )
     failures = await session.scalar(
         noted.on_conflict_do_update(
-            index_elements=["subject"], set_={"failures": SignInFailure.failures + 1}
+            index_elements=["subject"],
+            set_={"failures": sa.case((is_past, 1), else_=SignInFailure.failures + 1)},
         ).returning(SignInFailure.failures)
     )
     await session.execute(
@@ -115,3 +122,14 @@ async def note_failure(session: AsyncSession, subject: str) -> None:
 
 async def forget_failures(session: AsyncSession, subject: str) -> None:
     await session.execute(sa.delete(SignInFailure).where(SignInFailure.subject == hashed(subject)))
+
+
+async def forget_past(session: AsyncSession, at: datetime) -> int:
+    """Delete sessions that open nothing any more and failures that don't count; how many."""
+    ended = sa.delete(StaffSession).where(
+        (StaffSession.expires_at < at) | (StaffSession.seen_at < at - SESSION_RESTS_AT_MOST)
+    )
+    past = sa.delete(SignInFailure).where(SignInFailure.blocked_until < at - FAILURES_COUNT_FOR)
+    sessions = await session.execute(ended.returning(StaffSession.id))
+    failures = await session.execute(past.returning(SignInFailure.subject))
+    return len(sessions.all()) + len(failures.all())

@@ -16,8 +16,8 @@ from api.routing import needed_permission
 from api.sign_in import new_session
 from database.base import Sessions
 from database.events import IdempotentAnswer
-from database.queries.staff import find_signed_in
-from database.staff import Staff, StaffAction, StaffSession
+from database.queries.staff import blocked_for, find_signed_in, hashed, note_failure
+from database.staff import SignInFailure, Staff, StaffAction, StaffSession
 from domain.passwords import hashed_password, is_right, judge_password, one_time_password
 from domain.staff import (
     FIRST_WAIT,
@@ -258,6 +258,21 @@ def test_waiting_grows_with_failures() -> None:
     assert waits[:3] == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT]
     assert waits == sorted(waits)
     assert waits[-1] == LONGEST_WAIT
+
+
+async def test_failures_of_long_ago_count_no_more(sessions: Sessions) -> None:
+    about = f"account {uuid4().hex}"
+    async with sessions.begin() as session:
+        for _ in range(FREE_FAILURES):
+            await note_failure(session, about)
+        assert await blocked_for(session, [about]) > 0
+        await session.execute(
+            sa.update(SignInFailure)
+            .where(SignInFailure.subject == hashed(about))
+            .values(blocked_until=sa.func.now() - timedelta(hours=25))
+        )
+        await note_failure(session, about)
+        assert await blocked_for(session, [about]) == 0
 
 
 @pytest.mark.parametrize(

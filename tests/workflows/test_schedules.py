@@ -28,6 +28,7 @@ from database.messages import Message
 from database.orders import Order
 from database.processes import Lifecycle, ProcessRow
 from database.promises import Promise
+from database.staff import SignInFailure, Staff, StaffSession
 from database.support import Case
 from database.timeline import TimelineLine
 from domain.delivery import DeliveryState
@@ -242,6 +243,31 @@ async def test_answers_to_repeated_requests_are_forgotten_in_time(
             session.add(answer)
     assert (await alone.forget_answers(Occasion(at=NOW))).found == 1
     assert await _count(sessions, IdempotentAnswer) == 2
+
+
+async def test_sign_ins_that_are_over_are_forgotten(
+    alone: SweepActivities, sessions: Sessions
+) -> None:
+    async with sessions.begin() as session:
+        staff = {"email": "ana@example.com", "name": "Ana", "password_hash": "none"}
+        session.add(Staff(id="agent-7", role=Role.OPS, one_time_password=False, **staff))
+        await session.flush()
+        for age, left in ((HOUR, HOUR), (13 * HOUR, HOUR), (HOUR, -HOUR)):
+            session.add(
+                StaffSession(
+                    token_hash=f"{age} {left}",
+                    csrf_token="",
+                    staff_id="agent-7",
+                    browser="",
+                    seen_at=NOW - age,
+                    expires_at=NOW + left,
+                )
+            )
+        for age in (HOUR, 25 * HOUR):
+            session.add(SignInFailure(subject=f"{age}", failures=9, blocked_until=NOW - age))
+    assert (await alone.forget_answers(Occasion(at=NOW))).found == 3
+    assert await _count(sessions, StaffSession) == 1
+    assert await _count(sessions, SignInFailure) == 1
 
 
 async def test_figures_of_nothing_are_no_figures(
