@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.deps import Asker, Session, signed_in_by
-from api.errors import Code, FieldError, Problem, not_found
+from api.errors import Code, FieldError, Problem, invalid_field, not_found
 from api.etags import IfMatch, changed_meanwhile, etag, expected_version
 from api.fields import Body, Email, Flag, Line, StaffId, Zone
 from api.paging import Page, Paging, read_page
@@ -20,11 +20,14 @@ from api.sign_in import confirm_password, hash_password
 from database.queries.staff import end_sessions
 from database.staff import Staff, StaffAction, StaffSession
 from domain.passwords import one_time_password
-from domain.staff import PERMISSIONS, Permission
+from domain.staff import PERMISSIONS, PROGRAM, Permission
 from domain.tasks import Role
 
 router = APIRouter(prefix="/staff", tags=["staff"], route_class=ApiRoute)
 actions = APIRouter(prefix="/staff-actions", tags=["staff"], route_class=ApiRoute)
+
+# The programs' own id, and the word for oneself in addresses.
+_NOBODYS_IDS = frozenset({PROGRAM.id, "me"})
 
 Password = Annotated[str, StringConstraints(max_length=256)]
 
@@ -185,6 +188,8 @@ async def show_staff(staff_id: StaffId, session: Session, response: Response) ->
 @needs(Permission.MANAGE_STAFF)
 async def create_staff(body: NewStaff, session: Session, response: Response) -> OneTimePassword:
     """Make an account. The password is shown once and has to be replaced at the first sign-in."""
+    if body.id in _NOBODYS_IDS:
+        raise invalid_field("/id", "stands for somebody else: take another")
     password = one_time_password()
     made = await session.scalar(
         insert(Staff)
@@ -218,6 +223,7 @@ async def change_staff(
 ) -> StaffView:
     """Change an account, if nobody else did meanwhile. An administrator who can sign in stays."""
     expected = expected_version(if_match)
+    await _lock_admins(session)
     staff = await _one(session, staff_id, lock=True)
     before = StaffView.model_validate(staff)
     if expected is not None and expected != staff.version:
@@ -309,6 +315,12 @@ async def _one(session: AsyncSession, staff_id: str, *, lock: bool = False) -> S
     if staff is None:
         raise not_found("member of staff", staff_id)
     return staff
+
+
+async def _lock_admins(session: AsyncSession) -> None:
+    """Two who disable each other at once would each have seen the other stay."""
+    admins = sa.select(Staff.id).where(Staff.role == Role.ADMIN, Staff.disabled_at.is_(None))
+    await session.execute(admins.order_by(Staff.id).with_for_update())
 
 
 async def _refuse_without_admin(session: AsyncSession) -> None:

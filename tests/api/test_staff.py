@@ -1,5 +1,6 @@
 """Staff by the API: roles, sessions, and the record of what each did."""
 
+import asyncio
 import hashlib
 import json
 from datetime import timedelta
@@ -250,6 +251,28 @@ async def test_somebody_who_manages_staff_stays(
     for change in ({"disabled": True}, {"role": "ops"}):
         refused = await api.patch(f"/api/v1/staff/{admin}", json=change, headers={"If-Match": "*"})
         assert_problem(refused, 409, "conflict")
+
+
+async def test_two_administrators_cannot_close_each_other(
+    api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    one, other = await _made(api, Role.ADMIN), await _made(api, Role.ADMIN)
+    async with sessions.begin() as session:
+        rest = sa.update(Staff).where(Staff.role == Role.ADMIN, Staff.id.not_in([one, other]))
+        await session.execute(rest.values(disabled_at=sa.func.now()))
+    async with sessions.begin() as session:  # as a request that is not committed yet
+        closing = sa.update(Staff).where(Staff.id == one).values(disabled_at=sa.func.now())
+        await session.execute(closing)
+        path, match = f"/api/v1/staff/{other}", {"If-Match": "*"}
+        meanwhile = asyncio.create_task(api.patch(path, json={"disabled": True}, headers=match))
+        await asyncio.wait([meanwhile], timeout=0.5)
+    assert_problem(await meanwhile, 409, "conflict")
+
+
+@pytest.mark.parametrize("taken", ["api", "me"])
+async def test_nobody_is_called_as_programs_are(api: httpx2.AsyncClient, taken: str) -> None:
+    body = {"id": taken, "email": f"{uuid4().hex}@example.com", "name": "Ana", "role": "ops"}
+    assert_problem(await api.post("/api/v1/staff", json=body), 422, "invalid_request")
 
 
 def test_waiting_grows_with_failures() -> None:
