@@ -33,8 +33,14 @@ def ask_again(desk: Desk, problem: Mapping[str, Any]) -> HTMLResponse:
 
 
 def sign_in_again(request: Request, fields: Fields) -> HTMLResponse:
-    """The session ended while somebody was typing: the sign-in carries the form along."""
-    typed = {name: list(values) for name, values in fields.items() if name != "csrf_token"}
+    """The session ended while somebody was typing: the sign-in carries the form along, except
+    passwords: what it carries is signed, not hidden.
+    """
+    typed = {
+        name: [""] * len(values) if "password" in name else list(values)
+        for name, values in fields.items()
+        if name != "csrf_token"
+    }
     kept = _keeper(request).dumps(json.dumps({"action": request.url.path, "fields": typed}))
     context = {"next": PREFIX, "kept": _text(kept), "problem": None, "email": ""}
     return page_of_nobody("sign_in.html", context, status=401)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 from urllib.parse import parse_qs, quote
 
+import psycopg
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
@@ -32,6 +33,8 @@ async def read_form(request: Request) -> dict[str, list[str]]:
     """The fields of a plain form (application/x-www-form-urlencoded). Raises the 400 problem."""
     try:
         body = (await request.body()).decode()
+        if "%00" in body or "\0" in body:  # PostgreSQL holds no NUL
+            raise ValueError
         return parse_qs(body, max_num_fields=_MOST_FIELDS, keep_blank_values=True, errors="strict")
     except ValueError:
         raise Problem(Code.MALFORMED_FORM, "the form could not be read") from None
@@ -81,6 +84,8 @@ def _told(request: Request, error: Exception) -> dict[str, Any]:
             problem = Problem(Code.UNKNOWN_ROUTE, f"nothing is at {request.url.path[:200]}")
         case RPCError():
             problem = Problem(Code.PROCESS_ENGINE_AWAY, "Temporal does not answer")
+        case DBAPIError(orig=psycopg.DataError()):  # such as a filter with a NUL
+            problem = Problem(Code.INVALID_REQUEST, "a value cannot be looked for")
         case DBAPIError() | PoolTimeout():
             problem = Problem(Code.DATABASE_AWAY, "PostgreSQL does not answer")
         case _:

@@ -115,7 +115,7 @@ async def show_password(desk: AtDesk) -> Response:
 @router.post("/password")
 async def change_password(desk: AtDesk) -> Response:
     """Choose a password: the only thing an account can do that came with one for once."""
-    if desk.form.get("new_password") != desk.form.get("repeated"):
+    if desk.form.get("new_password") != desk.form.get("repeated_password"):
         problem = {
             "title": "The two are not the same",
             "detail": "The new password and its repetition differ.",

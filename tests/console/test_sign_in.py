@@ -6,6 +6,7 @@ import httpx2
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
+from itsdangerous import URLSafeSerializer
 from playwright.async_api import Browser, expect
 
 from api.deps import SESSION_COOKIE
@@ -13,7 +14,8 @@ from console.desk import is_ours
 from database.base import Sessions
 from database.staff import SignInFailure, StaffSession
 from domain.tasks import Role
-from tests.console.conftest import SignIn, password
+from tests.api.conftest import SIGNING_KEY
+from tests.console.conftest import SignIn, calling_as, password
 
 
 async def _made(api: httpx2.AsyncClient, staff_id: str, role: str = "admin") -> tuple[str, str]:
@@ -167,3 +169,29 @@ async def test_no_other_site_signs_a_browser_in(app: FastAPI, api: httpx2.AsyncC
             )
             assert answer.status_code == status
             assert ("set-cookie" in answer.headers) is (status == 303)
+
+
+async def test_no_password_is_shown_again(app: FastAPI, sessions: Sessions) -> None:
+    words = {name: password() for name in ("current_password", "new_password")}
+    typed = {**words, "repeated_password": words["new_password"], "csrf_token": "old"}
+    async with calling_as(app, sessions, Role.OPS) as browser:
+        refused = await browser.post("/console/password", data=typed)
+        assert refused.status_code == 403
+        browser.cookies.clear()
+        ended = await browser.post("/console/password", data=typed)
+        assert ended.status_code == 401
+    kept = re.search(r'name="kept" value="([^"]+)"', ended.text)
+    assert kept is not None
+    for word in words.values():
+        assert word not in refused.text
+        assert word not in URLSafeSerializer(SIGNING_KEY, salt="console-typed").loads(kept[1])
+
+
+async def test_what_no_database_holds_is_the_callers_fault(
+    app: FastAPI, sessions: Sessions
+) -> None:
+    async with calling_as(app, sessions, Role.OPS) as browser:
+        assert (await browser.get("/console/tasks?owner=%00")).status_code == 422
+        browser.cookies.clear()
+        answer = await browser.post("/console/sign-in", data={"email": "\0", "password": "x"})
+        assert answer.status_code == 400
