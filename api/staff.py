@@ -272,7 +272,7 @@ async def list_staff_sessions(staff_id: StaffId, session: Session, asker: Asker)
 
 
 @router.delete("/{staff_id}/sessions")
-@needs(Permission.READ)
+@needs(Permission.CHANGE_OWN_PASSWORD)  # whoever has to choose one may leave instead
 async def end_staff_sessions(
     staff_id: StaffId,
     session: Session,
@@ -280,7 +280,8 @@ async def end_staff_sessions(
     only: Annotated[UUID | None, Query(description="null: all of them")] = None,
 ) -> SessionsEnded:
     """Revoke sessions at once."""
-    _permit_own(asker.id, staff_id, asker.may(Permission.MANAGE_STAFF))
+    may_all = asker.may(Permission.MANAGE_STAFF) and not asker.one_time
+    _permit_own(asker.id, staff_id, may_all)
     return SessionsEnded(ended=await end_sessions(session, staff_id=staff_id, only=only))
 
 

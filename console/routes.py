@@ -24,7 +24,7 @@ from console.viewer import Viewer
 _log = logging.getLogger(__name__)
 
 _MOST_FIELDS = 2000  # a bulk selection has one for each row
-FIRST_PASSWORD = f"{PREFIX}/password"
+FIRST_PASSWORD, SIGN_OUT = f"{PREFIX}/password", f"{PREFIX}/sign-out"
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -61,7 +61,7 @@ class ConsoleRoute(APIRoute):
                     fields,
                 )
                 request.state.desk = desk
-                if desk.viewer.one_time and request.url.path != FIRST_PASSWORD:
+                if desk.viewer.one_time and request.url.path not in (FIRST_PASSWORD, SIGN_OUT):
                     return RedirectResponse(FIRST_PASSWORD, 303)
                 if request.method not in SAFE_METHODS and not _is_from_us(desk):
                     raise Problem(Code.INVALID_CSRF_TOKEN, "the form is of an older session")

@@ -154,6 +154,8 @@ async def test_a_password_for_once_opens_nothing_else(
     once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
     async with await _signed_in(app, sessions, staff_id, one_time=True) as client:
         assert_problem(await client.get("/api/v1/customers"), 403, "password_change_required")
+        others = await client.delete(f"/api/v1/staff/{await _made(api, Role.OPS)}/sessions")
+        assert_problem(others, 403, "forbidden")
         mine = one_time_password()
         body = {"current_password": "wrong", "new_password": mine}
         wrong = await client.post("/api/v1/staff/me/password", json=body)

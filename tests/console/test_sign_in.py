@@ -195,3 +195,19 @@ async def test_what_no_database_holds_is_the_callers_fault(
         browser.cookies.clear()
         answer = await browser.post("/console/sign-in", data={"email": "\0", "password": "x"})
         assert answer.status_code == 400
+
+
+async def test_whoever_has_to_choose_a_password_may_leave(
+    app: FastAPI, api: httpx2.AsyncClient
+) -> None:
+    email, for_once = await _made(api, "leaving-1", "ops")
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://crm"
+    ) as browser:
+        await browser.post("/console/sign-in", data={"email": email, "password": for_once})
+        page = (await browser.get("/console/password")).text
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert token is not None
+        left = await browser.post("/console/sign-out", data={"csrf_token": token[1]})
+        assert left.headers["location"] == "/console/sign-in"
+    assert (await api.get("/api/v1/staff/leaving-1/sessions")).json() == {"items": []}
