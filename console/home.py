@@ -61,8 +61,12 @@ Builder = Callable[[Desk, AsyncSession], Awaitable[Section]]
 @router.get("")
 async def show_home(desk: AtDesk) -> Response:
     role = desk.viewer.role
+    sections = []
+    for build in HOMES[role]:
+        # A session of its own: what asks the API meanwhile must not hold a connection it waits for.
+        async with desk.database() as session:
+            sections.append(await build(desk, session))
     async with desk.database() as session:
-        sections = [await build(desk, session) for build in HOMES[role]]
         is_manager = role is Role.MANAGER
         shares = await homes.shares(session) if is_manager else []
         counted = await homes.count_open(session) if is_manager else None

@@ -1,5 +1,6 @@
 """What each role is shown and may do: in the navigation, on its home, and by every API route."""
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import NamedTuple
@@ -99,6 +100,15 @@ async def test_each_role_sees_its_home_and_its_screens_only(
             assert (await client.get(path)).status_code == 200
         bulk = "Assign cases" in (await client.get("/console/cases?show=all")).text
         assert not bulk or Permission.WORK_CASES in PERMISSIONS[role]
+
+
+async def test_homes_do_not_wait_for_one_another(app: FastAPI, sessions: Sessions) -> None:
+    """One that asks the API while it holds a connection would keep it from the others."""
+    async with calling_as(app, sessions, Role.OPS) as client:
+        homes = await asyncio.gather(*(client.get("/console") for _ in range(16)))
+    assert {home.status_code for home in homes} == {200}
+    assert all("Schedules that are paused" in home.text for home in homes)
+    assert not [home for home in homes if "PostgreSQL does not answer" in home.text]
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:
