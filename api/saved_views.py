@@ -76,7 +76,7 @@ async def save_view(body: NewSavedView, session: Session, asker: Asker) -> Saved
 @router.delete("/{view_id}")
 @needs(Permission.READ)
 async def forget_view(view_id: UUID, session: Session, asker: Asker) -> SavedViewView:
-    """Remove a view of mine; a manager may remove anybody's shared one."""
+    """Remove a view of mine; an administrator may remove anybody's shared one."""
     view = await session.get(SavedView, view_id)
     mine = view is not None and view.staff_id == asker.id
     if view is None or not (mine or (view.shared and asker.may(Permission.MANAGE_STAFF))):

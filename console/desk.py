@@ -158,6 +158,7 @@ class Desk:
                 path=PREFIX,
                 httponly=True,
                 samesite="lax",
+                secure=self.held.links_base.startswith("https:"),  # it may hold a name
             )
         return response
 
