@@ -27,6 +27,7 @@ FORM_MEDIA = re.compile("application/x-www-form-urlencoded")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
 _NEEDS = "__needs_permission__"
+_SIGNATURES = ("by", "author", "approved_by")
 _SECRETS = frozenset({"password", "new_password", "current_password"})
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -61,17 +62,18 @@ def needed_permission(endpoint: Endpoint) -> Permission | None:
 class StrictRequest(Request):
     """A request whose JSON is read strictly: UTF-8, each key once, numbers that exist.
 
-    `signs_as`: the member of staff whose id stands under `by`; nobody signs as somebody else.
+    `signed`: the field of the signature, and the member of staff whose id stands there; nobody
+    signs as somebody else.
     """
 
-    signs_as: str | None = None
+    signed: tuple[str, str] | None = None
 
     async def json(self) -> Any:
         body = read_json(await self.body())
-        if self.signs_as is not None and isinstance(body, dict):
-            if body.get("by", self.signs_as) != self.signs_as:
-                raise Problem(Code.FORBIDDEN, "/by: you sign with your own id")
-            body["by"] = self.signs_as
+        if self.signed is not None and isinstance(body, dict):
+            name, staff_id = self.signed
+            if body.setdefault(name, staff_id) != staff_id:
+                raise Problem(Code.FORBIDDEN, f"/{name}: you sign with your own id")
         return body
 
 
@@ -111,7 +113,8 @@ class ApiRoute(APIRoute):
         answer = super().get_route_handler()
         parameters = _query_parameters(self.dependant)
         takes_body = self.body_field is not None
-        is_signed = takes_body and "by" in getattr(_body_type(self), "model_fields", ())
+        fields = getattr(_body_type(self), "model_fields", ())
+        signature = next((name for name in _SIGNATURES if name in fields), None)
 
         async def handle(plain: Request) -> Response:
             request = StrictRequest(plain.scope, plain.receive)
@@ -120,8 +123,8 @@ class ApiRoute(APIRoute):
             _refuse_unknown(request, parameters)
             if takes_body:
                 refuse_other_media(request, JSON_MEDIA)
-            if principal.is_staff and is_signed:
-                request.signs_as = principal.id
+            if principal.is_staff and signature is not None:
+                request.signed = (signature, principal.id)
             acts = principal.is_staff and request.method not in SAFE_METHODS
             carry_out = _recorded(answer, self.endpoint, principal) if acts else answer
             key = _idempotency_key(request) if request.method == "POST" else None

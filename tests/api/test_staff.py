@@ -134,6 +134,27 @@ async def test_a_role_does_what_it_may_and_signs_with_its_own_id(
         assert [one["operation"] for one in listed.json()["items"]] == ["change_customer"]
 
 
+async def test_nobody_signs_as_somebody_else(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    manager = await _made(api, Role.MANAGER)
+    claim = {
+        "id": f"signed_{uuid4().hex[:8]}",
+        "wordings": {"en": "Ten years of guarantee."},
+        "evidence": "price list",
+        "expires_on": "2099-12-31",
+    }
+    claims, learnings = "/api/v1/marketing-claims", f"/api/v1/orders/{uuid4()}/learnings"
+    learned = {"kind": "preference", "name": "colour", "value": "blue", "author": "agent-7"}
+    async with await _signed_in(app, sessions, manager) as client:
+        assert_problem(await client.post(learnings, json=learned), 403, "forbidden")
+        refused = await client.post(claims, json={**claim, "approved_by": "agent-7"})
+        assert_problem(refused, 403, "forbidden")
+        signed = await client.post(claims, json=claim)
+    assert signed.status_code == 201, signed.text
+    assert signed.json()["approved_by"] == manager
+
+
 async def test_without_its_token_a_session_changes_nothing(
     app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
 ) -> None:
