@@ -26,6 +26,7 @@ _REST = 1.0  # seconds without another try
 
 SESSION_COOKIE = "perennial_session"
 CSRF_HEADER = "X-CSRF-Token"
+UNATTENDED_HEADER = "X-Unattended"  # sent by a script, not because of what a person did
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="perennial"'}
 
@@ -165,12 +166,17 @@ def _check_csrf(request: Request, expected: str) -> None:
 
 
 async def signed_in_by(request: Request) -> SignedIn | None:
-    """The session of the request's cookie, if it is still good."""
+    """The session of the request's cookie, if it is still good.
+
+    A page that brings itself up to date is no sign that somebody is there.
+    """
     token = request.cookies.get(SESSION_COOKIE, "")
     if not token:
         return None
+    asks_itself = request.headers.get("accept") == "text/event-stream"
+    used = not asks_itself and UNATTENDED_HEADER not in request.headers
     async with resources(request).sessions.begin() as session:
-        return await find_signed_in(session, token)
+        return await find_signed_in(session, token, used=used)
 
 
 def permit(principal: Principal, permission: Permission) -> None:

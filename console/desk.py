@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from itsdangerous import BadSignature, URLSafeTimedSerializer
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.types import Receive, Scope, Send
 
 from api.deps import CSRF_HEADER, SESSION_COOKIE, Resources, permit
 from console.rendering import render
@@ -101,7 +102,7 @@ class Desk:
         headers: Mapping[str, str] | None = None,
     ) -> Json:
         # In this process, by the same door as everybody: what a role may not do is refused there.
-        transport = httpx2.ASGITransport(self.request.app, raise_app_exceptions=False)
+        transport = httpx2.ASGITransport(self._as_viewer, raise_app_exceptions=False)
         cookies = {SESSION_COOKIE: self.request.cookies.get(SESSION_COOKIE, "")}
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://console", cookies=cookies, timeout=30
@@ -113,6 +114,15 @@ class Desk:
             raise Refused(answer.json())
         return answer.json() if answer.content else None
 
+    async def _as_viewer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, told who asks: the session has been found and the form checked."""
+        scope["state"] = {"principal": self._principal}
+        await self.request.app(scope, receive, send)
+
+    @property
+    def _principal(self) -> Principal:
+        return Principal(self.viewer.id, self.viewer.role, self.viewer.one_time)
+
     @asynccontextmanager
     async def database(self) -> AsyncIterator[AsyncSession]:
         """For reading what several tables tell together."""
@@ -121,7 +131,7 @@ class Desk:
 
     def require(self, permission: Permission) -> None:
         """For what is read from the database. Raises the 403 problem."""
-        permit(Principal(self.viewer.id, self.viewer.role), permission)
+        permit(self._principal, permission)
 
     def page(
         self, template: str, *, block: str = "", status: int = 200, **context: Any

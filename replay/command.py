@@ -21,7 +21,7 @@ from replay.player import Player, begin_world
 from replay.progress import Progress
 from replay.reconciliation import Reconciliation, check_conservation, reconcile, settle
 from replay.report import print_reconciliation
-from replay.staff import DemoStaff, demo_staff
+from replay.staff import demo_staff
 from replay.summary import what_happened
 from supervisor.errors import Refused
 from supervisor.run_file import RunFile
@@ -134,8 +134,8 @@ async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: 
             highlight=False,
         )
         _print_addresses(console, run)
-        staff = await asyncio.to_thread(demo_staff, run)
-        _print_staff(console, staff)
+        way_in = await asyncio.to_thread(_way_in, run)
+        console.print(way_in, highlight=False, markup=False)
         world = await begin_world(instance.http, f"demo, seed {seed}", begins_at, day)
         player = Player(instance.http, world, history.entries)
         people = People(instance, world, seed)
@@ -148,7 +148,7 @@ async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: 
         for refused in player.tally.refused:
             console.print(refused, style="yellow", markup=False, highlight=False)
         _print_addresses(console, run)
-        _print_staff(console, staff)
+        console.print(way_in, highlight=False, markup=False)
 
 
 def _print_addresses(console: Console, run: RunFile) -> None:
@@ -163,13 +163,16 @@ def _print_addresses(console: Console, run: RunFile) -> None:
     console.print(addresses, highlight=False)
 
 
-def _print_staff(console: Console, staff: DemoStaff) -> None:
+def _way_in(run: RunFile) -> str:
+    """How to sign in to the console, in words."""
+    try:
+        staff = demo_staff(run)
+    except Refused as refusal:
+        return f"  {refusal}"
     everybody = ", ".join(staff.emails.values())
-    console.print(
+    return (
         f"  sign in to the console as any of {everybody};\n"
-        f"  the password of all of them is {staff.password}",
-        highlight=False,
-        markup=False,
+        f"  the password of all of them is {staff.password}"
     )
 
 

@@ -7,6 +7,7 @@ import psycopg
 
 from domain.passwords import hashed_password, one_time_password
 from domain.tasks import Role
+from supervisor.errors import Refused
 from supervisor.run_file import RunFile
 from supervisor.secret_files import ensure_secret
 
@@ -20,6 +21,13 @@ _PEOPLE = {
 }
 
 
+# Somebody has chosen a password, and no demo was here before.
+_IN_USE = (
+    "SELECT EXISTS (SELECT FROM staff WHERE NOT one_time_password)"
+    " AND NOT EXISTS (SELECT FROM staff WHERE id LIKE 'demo-%')"
+)
+
+
 class DemoStaff(NamedTuple):
     """How to get in: by these addresses, and one password for all of them."""
 
@@ -29,12 +37,20 @@ class DemoStaff(NamedTuple):
 
 
 def demo_staff(run: RunFile) -> DemoStaff:
-    """Made at the first demo on these data; afterwards the same."""
+    """Made at the first demo on these data; afterwards the same.
+
+    Raises:
+        Refused: people work with this installation, and none of them is of the demo.
+    """
     file = run.data_dir / "secrets" / "demo_password"
     password = ensure_secret(file, one_time_password)
     emails = {role: f"{role.replace('_', '-')}@demo.example" for role in _PEOPLE}
     address = run.database_url.replace("+psycopg", "", 1)
     with psycopg.connect(address, connect_timeout=5) as connection:
+        if connection.execute(_IN_USE).fetchone() == (True,):
+            raise Refused(
+                "staff works here already: no accounts of the demo are made beside theirs"
+            )
         for role, name in _PEOPLE.items():
             # What an earlier demo has made stays, unless its password file is gone.
             connection.execute(

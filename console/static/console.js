@@ -98,7 +98,7 @@ if (topics.length) {
     due = setTimeout(async () => {
       due = null;
       if (document.hidden) return;
-      const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+      const answer = await fetch(location.href, { headers: { Accept: "text/html", "X-Unattended": "yes" } });
       if (answer.ok && !answer.redirected) exchange(new DOMParser().parseFromString(await answer.text(), "text/html"));
     }, 400);
   };

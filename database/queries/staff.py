@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,6 +18,8 @@ from domain.staff import (
     wait_after,
 )
 
+_NOTED_EVERY = timedelta(minutes=1)
+
 
 class SignedIn(NamedTuple):
     staff: Staff
@@ -29,11 +31,14 @@ def hashed(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-async def find_signed_in(session: AsyncSession, token: str) -> SignedIn | None:
-    """Whose session that is, if it is still good; notes about once a minute that it is used."""
+async def find_signed_in(
+    session: AsyncSession, token: str, *, used: bool = True
+) -> SignedIn | None:
+    """Whose session that is, if it is still good; notes about once a minute that it is `used`."""
+    rests = (StaffSession.seen_at < sa.func.now() - _NOTED_EVERY).label("rests")
     row = (
         await session.execute(
-            sa.select(Staff, StaffSession)
+            sa.select(Staff, StaffSession, rests)
             .join(StaffSession, StaffSession.staff_id == Staff.id)
             .where(
                 StaffSession.token_hash == hashed(token),
@@ -45,16 +50,15 @@ async def find_signed_in(session: AsyncSession, token: str) -> SignedIn | None:
     ).one_or_none()
     if row is None:
         return None
-    await session.execute(
-        sa.update(StaffSession)
-        .where(
-            StaffSession.id == row[1].id,
-            StaffSession.seen_at < sa.func.now() - sa.text("interval '1 minute'"),
+    staff, signed_in, rests_long = row
+    if used and rests_long:
+        await session.execute(
+            sa.update(StaffSession)
+            .where(StaffSession.id == signed_in.id)
+            .values(seen_at=sa.func.now())
+            .execution_options(synchronize_session=False)
         )
-        .values(seen_at=sa.func.now())
-        .execution_options(synchronize_session=False)
-    )
-    return SignedIn(*row)
+    return SignedIn(staff, signed_in)
 
 
 async def find_by_email(session: AsyncSession, email: str) -> Staff | None:

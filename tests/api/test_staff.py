@@ -244,6 +244,27 @@ async def test_a_session_ends_at_once(
         assert_problem(again, 412, "precondition_failed")
 
 
+async def test_a_page_that_looks_by_itself_keeps_no_session_awake(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+
+    async def seen_again(client: httpx2.AsyncClient, **headers: str) -> bool:
+        long_ago = sa.func.now() - timedelta(hours=1)
+        mine = sa.update(StaffSession).where(StaffSession.staff_id == staff_id)
+        async with sessions.begin() as session:
+            await session.execute(mine.values(seen_at=long_ago))
+        assert (await client.get("/api/v1/staff/me", headers=headers)).status_code == 200
+        async with sessions() as session:
+            lately = StaffSession.seen_at > sa.func.now() - timedelta(minutes=1)
+            return bool(await session.scalar(sa.select(lately).filter_by(staff_id=staff_id)))
+
+    async with await _signed_in(app, sessions, staff_id) as client:
+        assert not await seen_again(client, **{"X-Unattended": "yes"})
+        assert not await seen_again(client, Accept="text/event-stream")
+        assert await seen_again(client)
+
+
 async def test_views_are_kept_for_oneself_or_for_all(
     app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
 ) -> None:

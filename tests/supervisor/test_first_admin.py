@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from domain.passwords import is_right
 from domain.tasks import Role
 from replay.staff import demo_staff
+from supervisor.errors import Refused
 from supervisor.first_admin import first_admin
 from supervisor.run_file import Addresses, RunFile
 
@@ -49,3 +51,7 @@ def test_the_demo_has_one_of_each_role_and_a_password_of_its_own(
     assert not any(for_once for *_, for_once in people.values())
     assert first.file.stat().st_mode & 0o777 == 0o600
     assert demo_staff(run.model_copy(update={"data_dir": tmp_path / "other"})) != first
+    with psycopg.connect(database_url.replace("+psycopg", "", 1)) as connection:
+        connection.execute("UPDATE staff SET id = 'real-' || role")
+    with pytest.raises(Refused, match="staff works here already"):
+        demo_staff(run)
