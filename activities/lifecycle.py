@@ -29,7 +29,8 @@ from domain.policies import (
     RetentionPolicy,
     SupportPolicy,
 )
-from domain.processes import ProcessKind, Stage
+from domain.processes import SELLING, ProcessKind, Stage
+from domain.starts import NO_CONSENT
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
 
@@ -127,11 +128,11 @@ class LifecycleActivities:
 
 
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:
-    if step.starts not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
+    if step.starts not in SELLING:
         return True, ""
     if await _agreed(session, step):
         return True, ""
-    return False, "no consent to marketing on any channel"
+    return False, NO_CONSENT
 
 
 async def _agreed(session: AsyncSession, step: LifecycleStep) -> set[Channel]:
