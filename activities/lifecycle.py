@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from activities.steps import begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions, table_of
-from database.customers import Consent, ContactPoint, Customer, Suppression
+from database.customers import NEWEST_STATEMENT, Consent, ContactPoint, Customer, Suppression
 from database.processes import Lifecycle, ProcessRow
 from domain.contacts import ConsentState
 from domain.lifecycle import (
@@ -39,7 +39,7 @@ _CONSENTS = (
     sa.select(Consent.channel, Consent.state)
     .where(Consent.customer_id == sa.bindparam("customer_id"), Consent.purpose == Purpose.MARKETING)
     .ext(distinct_on(Consent.channel))
-    .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
+    .order_by(Consent.channel, *NEWEST_STATEMENT)
 )
 # The address of each channel that is used, unless it is suppressed.
 _addresses = (
