@@ -7,6 +7,7 @@ import psycopg
 
 from domain.passwords import hashed_password, one_time_password
 from domain.tasks import Role
+from supervisor.postgres_url import libpq_url
 from supervisor.run_file import RunFile
 from supervisor.secret_files import ensure_secret
 
@@ -33,8 +34,7 @@ def demo_staff(run: RunFile) -> DemoStaff:
     file = run.data_dir / "secrets" / "demo_password"
     password = ensure_secret(file, one_time_password)
     emails = {role: f"{role.replace('_', '-')}@demo.example" for role in _PEOPLE}
-    address = run.database_url.replace("+psycopg", "", 1)
-    with psycopg.connect(address, connect_timeout=5) as connection:
+    with psycopg.connect(libpq_url(run.database_url), connect_timeout=5) as connection:
         for role, name in _PEOPLE.items():
             # What an earlier demo has made stays, unless its password file is gone.
             connection.execute(
