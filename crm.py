@@ -175,10 +175,11 @@ def fill(
     """
     from replay.fill.command import run_fill, run_remove
     from replay.fill.filling import Size
+    from supervisor.existing import existing_database_url
 
     settings = Settings.from_environment()
-    given = settings.database_url
-    url = given.get_secret_value() if given else instance(settings).database_url
+    given = settings.database_url is not None
+    url = existing_database_url(settings) if given else instance(settings).database_url
     if remove:
         run_remove(url)
     else:

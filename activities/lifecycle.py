@@ -11,7 +11,7 @@ from temporalio.client import Client
 
 from activities.steps import begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions, table_of
-from database.customers import Consent, ContactPoint, Customer, Suppression
+from database.customers import NEWEST_STATEMENT, Consent, ContactPoint, Customer, Suppression
 from database.processes import Lifecycle, ProcessRow
 from domain.contacts import ConsentState
 from domain.lifecycle import (
@@ -29,7 +29,8 @@ from domain.policies import (
     RetentionPolicy,
     SupportPolicy,
 )
-from domain.processes import ProcessKind, Stage
+from domain.processes import SELLING, ProcessKind, Stage
+from domain.starts import NO_CONSENT
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
 
@@ -38,7 +39,7 @@ _CONSENTS = (
     sa.select(Consent.channel, Consent.state)
     .where(Consent.customer_id == sa.bindparam("customer_id"), Consent.purpose == Purpose.MARKETING)
     .ext(distinct_on(Consent.channel))
-    .order_by(Consent.channel, Consent.occurred_at.desc(), Consent.recorded_at.desc())
+    .order_by(Consent.channel, *NEWEST_STATEMENT)
 )
 # The address of each channel that is used, unless it is suppressed.
 _addresses = (
@@ -127,11 +128,11 @@ class LifecycleActivities:
 
 
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:
-    if step.starts not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
+    if step.starts not in SELLING:
         return True, ""
     if await _agreed(session, step):
         return True, ""
-    return False, "no consent to marketing on any channel"
+    return False, NO_CONSENT
 
 
 async def _agreed(session: AsyncSession, step: LifecycleStep) -> set[Channel]:

@@ -23,6 +23,7 @@ from activities.suppressions import suppress
 from database.base import is_known
 from database.customers import (
     CLOCK_COLUMNS,
+    NEWEST_STATEMENT,
     Consent,
     ContactPoint,
     Customer,
@@ -582,9 +583,7 @@ _CONSENTS = (
         Consent.customer_id,
         Consent.channel,
         Consent.purpose,
-        Consent.occurred_at.desc(),
-        Consent.recorded_at.desc(),
-        Consent.id.desc(),
+        *NEWEST_STATEMENT,
     )
 )
 _ADDRESSES = (

@@ -248,7 +248,7 @@ class SweepActivities:
             self.client,
             self.inbox,
             patience=self.patience,
-            beat=lambda: activity.heartbeat(),
+            beat=activity.heartbeat,
         )
         verdict = await check.run()
         await record_verdict(self.sessions, verdict)
@@ -260,7 +260,7 @@ class SweepActivities:
     @activity.defn
     async def delete_what_is_past_its_time(self, occasion: Occasion) -> SweepResult:
         """Under the policy of kind storage; batch by batch, so a repeat goes on from there."""
-        deleted = await delete_past(self.sessions, occasion.at, lambda: activity.heartbeat())
+        deleted = await delete_past(self.sessions, occasion.at, activity.heartbeat)
         return SweepResult(found=deleted)
 
     async def _tell(self, customer_id: UUID, signal: str, fact: Fact) -> None:

@@ -15,7 +15,7 @@ from api.intake import event_id_for
 from api.processes import AnyStart, Started, judge_start, start_judged
 from api.routing import ApiRoute, needs, requires_key
 from database.queries.starts import facts_to_start
-from domain.processes import ProcessKind
+from domain.processes import SELLING
 from domain.staff import Permission, Principal
 from domain.starts import StartFacts
 
@@ -23,8 +23,6 @@ router = APIRouter(prefix="/processes", tags=["processes"], route_class=ApiRoute
 
 MOST = 200
 _START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
-# Twice for one customer in one request they would be the same start.
-_ONE_AT_A_TIME = (ProcessKind.MARKETING, ProcessKind.RETENTION)
 
 
 class BulkStarts(Body):
@@ -76,14 +74,14 @@ async def start_processes(
     read = [_read(item) for item in body.items]
     starts = [one for one in read if not isinstance(one, Problem)]
     known = await facts_to_start(session, {one.customer_id for one in starts})
-    times = Counter((one.kind, one.customer_id) for one in starts if one.kind in _ONE_AT_A_TIME)
+    times = Counter((one.kind, one.customer_id) for one in starts if one.kind in SELLING)
     results: list[StartResult] = []
     for index, one in enumerate(read):
         customer_id = None if isinstance(one, Problem) else one.customer_id
         try:
             if isinstance(one, Problem):
                 raise one
-            if times[one.kind, one.customer_id] > 1:
+            if times[one.kind, one.customer_id] > 1:  # they would be the same start
                 raise invalid_field("/customer_id", "is there twice in this request")
             event_id = "" if body.dry_run else event_id_for(request, "start", index)
             started = await _start(session, held, asker, one, known.get(one.customer_id), event_id)

@@ -28,7 +28,7 @@ from api.fields import (
 from api.intake import accept, event_id_for, now_on, refuse_future
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs
-from database.customers import Consent, ContactPoint, Customer, Preference
+from database.customers import NEWEST_STATEMENT, Consent, ContactPoint, Customer, Preference
 from database.queries.consents import (
     Statement,
     after_all,
@@ -236,7 +236,7 @@ async def _consent(session: AsyncSession, consent_id: UUID) -> ConsentView:
 def _statements() -> sa.Select[*tuple[object, ...]]:
     rank = sa.func.row_number().over(
         partition_by=(Consent.customer_id, Consent.channel, Consent.purpose),
-        order_by=(Consent.occurred_at.desc(), Consent.recorded_at.desc(), Consent.id.desc()),
+        order_by=NEWEST_STATEMENT,
     )
     holds = sa.and_(rank == 1, Consent.state != ConsentState.PENDING)
     return sa.select(*Consent.__table__.c, holds.label("holds"))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -84,12 +84,12 @@ async def diagnose(client: Client, workflow_id: str) -> Diagnosis:
     status = found.workflow_execution_info.status
     if status in _BY_FORCE:
         closed = _moment(found.workflow_execution_info.close_time)
-        return _of(found, trouble=Trouble.ENDED_BY_FORCE, since=closed)
+        return replace(_of(found), trouble=Trouble.ENDED_BY_FORCE, since=closed)
     if status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_FAILED:
         last = [event async for event in _backwards(client, found, 1)]
         failure = last[0].workflow_execution_failed_event_attributes.failure
-        return _of(
-            found,
+        return replace(
+            _of(found),
             trouble=Trouble.FAILED,
             since=_moment(found.workflow_execution_info.close_time),
             failure=_said(failure),
@@ -150,8 +150,8 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
     for activity in found.pending_activities:
         if activity.attempt > 1:
             next_at = activity.next_attempt_schedule_time
-            return _of(
-                found,
+            return replace(
+                _of(found),
                 trouble=Trouble.ACTIVITY_FAILING,
                 attempts=activity.attempt - 1,
                 since=_moment(activity.last_attempt_complete_time)
@@ -165,8 +165,8 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
         task = found.pending_workflow_task
         last = next(filter(_is_failed_task, events), None)
         if task.attempt > 1 and last is not None and not _timed_out(last):
-            return _of(
-                found,
+            return replace(
+                _of(found),
                 trouble=Trouble.TASK_FAILING,
                 attempts=task.attempt - 1,
                 since=_moment(task.original_scheduled_time),
@@ -183,9 +183,9 @@ async def _of_running(client: Client, found: DescribeWorkflowExecutionResponse) 
         is_late = since is not None and datetime.now(UTC) - since > _PATIENCE
         if is_late and (waits or task.attempt > 1):
             attempts = task.attempt - 1
-            return _of(found, trouble=Trouble.NO_WORKER, since=since, attempts=attempts)
+            return replace(_of(found), trouble=Trouble.NO_WORKER, since=since, attempts=attempts)
     beats = [_moment(one.last_heartbeat_time) for one in found.pending_activities]
-    return _of(found, waits=_waits(events), beat_at=next(iter(beats), None))
+    return replace(_of(found), waits=_waits(events), beat_at=next(iter(beats), None))
 
 
 def _failing_step(
@@ -202,8 +202,8 @@ def _failing_step(
             if not told.get("backoff"):
                 return None  # it failed for good: the process has taken note of it
             first_try = told["original_schedule_time"]["seconds"]
-            return _of(
-                found,
+            return replace(
+                _of(found),
                 trouble=Trouble.STEP_FAILING,
                 since=datetime.fromtimestamp(first_try, UTC),
                 attempts=int(told["attempt"]),
@@ -268,35 +268,16 @@ def _said(failure: Failure) -> str:
     return kind or nature.removesuffix("_failure_info").replace("_", " ") or "failure"
 
 
-def _of(
-    found: DescribeWorkflowExecutionResponse,
-    *,
-    trouble: Trouble | None = None,
-    since: datetime | None = None,
-    attempts: int = 0,
-    at: str = "",
-    failure: str = "",
-    next_try_at: datetime | None = None,
-    waits: str = "",
-    beat_at: datetime | None = None,
-) -> Diagnosis:
+def _of(found: DescribeWorkflowExecutionResponse) -> Diagnosis:
+    """What it is, with nothing the matter."""
     info = found.workflow_execution_info
-    running = info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING
     return Diagnosis(
         workflow_id=info.execution.workflow_id,
         run_id=info.execution.run_id,
         workflow_type=info.type.name,
-        running=running,
+        running=info.status == WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_RUNNING,
         kind=_attribute(found, PROCESS.name),
         customer_id=_attribute(found, CUSTOMER_ID.name),
-        trouble=trouble,
-        since=since,
-        attempts=attempts,
-        at=at,
-        failure=failure,
-        next_try_at=next_try_at,
-        waits=waits,
-        beat_at=beat_at,
     )
 
 

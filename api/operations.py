@@ -344,12 +344,7 @@ async def _queue(client: Client, queue: str, takes: str) -> QueueView:
 
 
 async def _steady(client: Client, held: Resources, workflow_id: str, does: str) -> SteadyProcess:
-    try:
-        found = await diagnose(client, workflow_id)
-    except RPCError as error:
-        if error.status is not RPCStatusCode.NOT_FOUND:
-            raise
-        found = _unknown(workflow_id, None)
+    found = await _suspected(client, workflow_id, None) or _unknown(workflow_id, None)
     return SteadyProcess(
         workflow_id=workflow_id,
         does=does,

@@ -123,11 +123,7 @@ async def pause_schedule(
     name: Name, body: StaffReason, request: Request, held: Held
 ) -> ScheduleView:
     """Start nothing until it is resumed."""
-    async with _schedule(held, name) as (_, handle):
-        was = (await handle.describe()).schedule.state
-        await handle.pause(note=_note("paused", body))
-    note_change(request, before={"paused": was.paused, "note": was.note or ""})
-    return await _taken_up(held, name, paused=True)
+    return await _set_paused(request, held, name, body, paused=True)
 
 
 @router.post("/{name}/resume")
@@ -136,11 +132,7 @@ async def resume_schedule(
     name: Name, body: StaffReason, request: Request, held: Held
 ) -> ScheduleView:
     """Go on with the next run."""
-    async with _schedule(held, name) as (_, handle):
-        was = (await handle.describe()).schedule.state
-        await handle.unpause(note=_note("resumed", body))
-    note_change(request, before={"paused": was.paused, "note": was.note or ""})
-    return await _taken_up(held, name, paused=False)
+    return await _set_paused(request, held, name, body, paused=False)
 
 
 @router.post("/{name}/trigger", status_code=202)
@@ -176,6 +168,19 @@ async def _schedule(held: Resources, name: str) -> AsyncIterator[tuple[Client, S
         if error.status is RPCStatusCode.NOT_FOUND:
             raise not_found("schedule", name) from None
         raise
+
+
+async def _set_paused(
+    request: Request, held: Resources, name: str, body: StaffReason, *, paused: bool
+) -> ScheduleView:
+    async with _schedule(held, name) as (_, handle):
+        was = (await handle.describe()).schedule.state
+        if paused:
+            await handle.pause(note=_note("paused", body))
+        else:
+            await handle.unpause(note=_note("resumed", body))
+    note_change(request, before={"paused": was.paused, "note": was.note or ""})
+    return await _taken_up(held, name, paused=paused)
 
 
 async def _taken_up(held: Resources, name: str, *, paused: bool) -> ScheduleView:

@@ -28,6 +28,7 @@ actions = APIRouter(prefix="/staff-actions", tags=["staff"], route_class=ApiRout
 
 # The programs' own id, and the word for oneself in addresses.
 _NOBODYS_IDS = frozenset({PROGRAM.id, "me"})
+_IS_ADMIN = (Staff.role == Role.ADMIN) & Staff.disabled_at.is_(None)  # who can sign in
 
 Password = Annotated[str, StringConstraints(max_length=256)]
 
@@ -320,11 +321,10 @@ async def _one(session: AsyncSession, staff_id: str, *, lock: bool = False) -> S
 
 async def _lock_admins(session: AsyncSession) -> None:
     """Two who disable each other at once would each have seen the other stay."""
-    admins = sa.select(Staff.id).where(Staff.role == Role.ADMIN, Staff.disabled_at.is_(None))
-    await session.execute(admins.order_by(Staff.id).with_for_update())
+    admins = sa.select(Staff.id).where(_IS_ADMIN).order_by(Staff.id)
+    await session.execute(admins.with_for_update())
 
 
 async def _refuse_without_admin(session: AsyncSession) -> None:
-    admins = sa.select(sa.func.count()).where(Staff.role == Role.ADMIN, Staff.disabled_at.is_(None))
-    if not await session.scalar(admins):
+    if not await session.scalar(sa.select(sa.exists().where(_IS_ADMIN))):
         raise Problem(Code.CONFLICT, "nobody would be left who may manage staff")

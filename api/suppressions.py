@@ -67,7 +67,7 @@ async def list_suppressions(
     """Suppressions, the latest first."""
     statement = sa.select(Suppression)
     if customer_id is not None:
-        statement = statement.where(_is_of(ContactPoint.customer_id == customer_id))
+        statement = statement.where(_is_of(customer_id))
     if channel is not None:
         statement = statement.where(Suppression.channel == channel)
     if lifted is not None:
@@ -138,9 +138,9 @@ async def _refuse_without_consent(
         raise invalid_field("/consent_id", "was given before the recipient asked to stop")
 
 
-def _is_of(of: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+def _is_of(customer_id: UUID) -> sa.ColumnElement[bool]:
     return sa.exists().where(
-        of,
+        ContactPoint.customer_id == customer_id,
         ContactPoint.channel == Suppression.channel,
         sa.func.lower(ContactPoint.address) == Suppression.address,
     )

@@ -19,6 +19,7 @@ from api.deps import SESSION_COOKIE
 from benchmarks.installation import Installation
 from database.queries.staff import hashed
 from replay.fill.filling import Size, fill
+from supervisor.postgres_url import libpq_url
 
 FULL, QUICK = Size(), Size(2_000, 6_000, 20_000)
 _TIMES, _WARM_UP = 60, 5
@@ -120,7 +121,7 @@ def _fill(url: str, size: Size) -> None:
 
 def _somebody(url: str) -> dict[str, str]:
     """The customer with the longest timeline."""
-    with psycopg.connect(url.replace("+psycopg", "", 1)) as connection:
+    with psycopg.connect(libpq_url(url)) as connection:
         row = connection.execute(
             "SELECT c.id, split_part(c.name, ' ', 1) FROM customers c JOIN ("
             " SELECT customer_id FROM timeline GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"
@@ -133,7 +134,7 @@ def _somebody(url: str) -> dict[str, str]:
 def _sign_in(url: str) -> str:
     """The token of a session of an administrator."""
     token = secrets.token_urlsafe()
-    with psycopg.connect(url.replace("+psycopg", "", 1)) as connection:
+    with psycopg.connect(libpq_url(url)) as connection:
         connection.execute(
             "INSERT INTO staff (id, email, name, role, password_hash, one_time_password, version)"
             " VALUES ('bench', 'bench@example.com', 'Bench', 'admin', '', false, 1)"

@@ -146,6 +146,10 @@ class Consent(Base):
     )
 
 
+# Of several statements about one channel and purpose: the first holds.
+NEWEST_STATEMENT = (Consent.occurred_at.desc(), Consent.recorded_at.desc(), Consent.id.desc())
+
+
 class Preference(Base):
     """A preference or a fact learned about a customer, with its author and source."""
 

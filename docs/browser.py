@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import playwright.sync_api as playwright
 
+Scheme = Literal["light", "dark"]
 WIDTH = 1280
 PATIENCE = 40.0  # seconds for a page to show what we wait for
 # Chromium's own sandbox needs rights that root in a container does not have.
@@ -43,9 +44,7 @@ def opened_browser() -> Iterator[playwright.Browser]:
 class Page:
     """One page of a browser, as a picture is taken of it."""
 
-    def __init__(
-        self, browser: playwright.Browser, *, scheme: Literal["light", "dark"] = "light"
-    ) -> None:
+    def __init__(self, browser: playwright.Browser, *, scheme: Scheme = "light") -> None:
         self._context = browser.new_context(color_scheme=scheme, locale="en-GB")
         self._context.set_default_timeout(PATIENCE * 1000)
         self._page = self._context.new_page()

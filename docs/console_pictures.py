@@ -11,11 +11,12 @@ from urllib.parse import urlsplit
 from playwright.sync_api import Browser
 
 from console.navigation import GROUPS
-from docs.browser import Page
+from docs.browser import Page, Scheme
 from domain.tasks import Role
 from replay.staff import demo_staff
 from supervisor.run_file import RunFile
 
+_SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 _SIZES = {"wide": (1280, 720), "narrow": (390, 780)}
 _ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 # What a list leads to: the first of each kind is looked at as well.
@@ -25,7 +26,7 @@ _DETAILS = (
     r"/console/processes/kinds/[a-z_]+",
     r"/console/(?:templates|policies|schedules|staff)/[\w-]+",
 )
-_OF_A_CUSTOMER = ("", "/eye", "/journey")
+_OF_A_CUSTOMER = ("/eye", "/journey")
 
 
 def addresses(page: Page, origin: str) -> list[str]:
@@ -39,20 +40,20 @@ def addresses(page: Page, origin: str) -> list[str]:
             if first is not None and first not in found:
                 found.append(first)
     customers = [one for one in found if re.fullmatch(rf"/console/customers/{_ID}", one)]
-    found += [one + tab for one in customers[:1] for tab in _OF_A_CUSTOMER[1:]]
+    found += [one + tab for one in customers[:1] for tab in _OF_A_CUSTOMER]
     return [*found, "/console/search?q=a", "/console/keys", "/console/account"]
 
 
 def take_all(run: RunFile, browser: Browser, directory: Path) -> int:
-    """How many pictures there are in `directory` now."""
+    """Into `directory`; how many were taken."""
     staff = demo_staff(run)
     parts = urlsplit(run.addresses.console)
     origin = f"{parts.scheme}://{parts.netloc}"
     directory.mkdir(parents=True, exist_ok=True)
     count = 0
     screens: list[str] = []
-    for scheme in ("light", "dark"):
-        page = Page(browser, scheme="dark" if scheme == "dark" else "light")
+    for scheme in _SCHEMES:
+        page = Page(browser, scheme=scheme)
         page.sign_in(run.addresses.console, staff.emails[Role.ADMIN], staff.password)
         screens = screens or addresses(page, origin)
         for size, (width, height) in _SIZES.items():

@@ -22,6 +22,10 @@ class ProcessKind(StrEnum):
     RETENTION = "retention"
 
 
+# They sell: only with consent, one of a kind at a time, and none during a recovery.
+SELLING = (ProcessKind.MARKETING, ProcessKind.RETENTION)
+
+
 class ProcessState(StrEnum):
     RUNNING = "running"
     PAUSED = "paused"

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from domain.messages import Channel
-from domain.processes import ProcessKind
+from domain.processes import SELLING, ProcessKind
 
 NO_CONSENT = "no consent to marketing on any channel"
 
@@ -24,7 +24,7 @@ def obstacle(kind: ProcessKind, facts: StartFacts) -> str:
     Selling needs consent, waits for a recovery, and is done once at a time (workflows/lifecycle.py
     decides by the same rules). A case may always be opened: the customer may always be helped.
     """
-    if kind not in (ProcessKind.MARKETING, ProcessKind.RETENTION):
+    if kind not in SELLING:
         return ""
     if facts.paused:
         return "the relationship is paused by staff"

@@ -8,6 +8,7 @@ import psycopg
 from domain.passwords import hashed_password, one_time_password
 from domain.tasks import Role
 from supervisor.errors import Refused
+from supervisor.postgres_url import libpq_url
 from supervisor.run_file import RunFile
 from supervisor.secret_files import ensure_secret
 
@@ -45,8 +46,7 @@ def demo_staff(run: RunFile) -> DemoStaff:
     file = run.data_dir / "secrets" / "demo_password"
     password = ensure_secret(file, one_time_password)
     emails = {role: f"{role.replace('_', '-')}@demo.example" for role in _PEOPLE}
-    address = run.database_url.replace("+psycopg", "", 1)
-    with psycopg.connect(address, connect_timeout=5) as connection:
+    with psycopg.connect(libpq_url(run.database_url), connect_timeout=5) as connection:
         if connection.execute(_IN_USE).fetchone() == (True,):
             raise Refused(
                 "staff works here already: no accounts of the demo are made beside theirs"

@@ -5,6 +5,7 @@ import psycopg
 from settings import Settings
 from supervisor.errors import Refused
 from supervisor.ports import is_answered
+from supervisor.postgres_url import libpq_url
 
 
 def existing_database_url(settings: Settings) -> str:
@@ -20,7 +21,7 @@ def check_existing_servers(settings: Settings) -> None:
     """Refuse when a server we were pointed to does not answer."""
     if settings.database_url:
         try:
-            url = existing_database_url(settings).replace("+psycopg", "", 1)
+            url = libpq_url(existing_database_url(settings))
             psycopg.connect(url, connect_timeout=5).close()
         except psycopg.Error as problem:
             reason = str(problem).strip().splitlines()[-1].strip()

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import psycopg
 
+from supervisor.postgres_url import libpq_url
+
 _ID = "admin"
 
 
@@ -14,7 +16,7 @@ class FirstAdmin(NamedTuple):
 
 def first_admin(database_url: str, email: str) -> FirstAdmin | None:
     """Made where nobody works yet; None where somebody does."""
-    with psycopg.connect(database_url.replace("+psycopg", "", 1), connect_timeout=5) as connection:
+    with psycopg.connect(libpq_url(database_url), connect_timeout=5) as connection:
         if connection.execute("SELECT EXISTS (SELECT FROM staff)").fetchone() != (False,):
             return None
         # Only now: its import takes longer than the question.

@@ -7,6 +7,7 @@ from pathlib import Path
 import psycopg
 
 from supervisor.children import start_child
+from supervisor.postgres_url import libpq_url
 from supervisor.service import ROOT, Service
 
 _REVISION = re.compile(r"""^revision\b.*?=\s*["'](\w+)["']""", re.M)
@@ -41,7 +42,7 @@ def is_current(database_url: str) -> bool:
 
     In doubt the answer is no, and Alembic decides.
     """
-    with psycopg.connect(database_url.replace("+psycopg", "", 1), connect_timeout=5) as connection:
+    with psycopg.connect(libpq_url(database_url), connect_timeout=5) as connection:
         try:
             applied = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         except psycopg.errors.UndefinedTable:

@@ -30,6 +30,7 @@ from domain.marketing import MarketingInput, ReplyReceived
 from domain.messages import Channel, Purpose
 from domain.processes import (
     LIFECYCLE_QUEUE,
+    SELLING,
     Fact,
     ProcessEnded,
     ProcessKind,
@@ -55,7 +56,6 @@ with workflow.unsafe.imports_passed_through():  # references only; each runs in 
     from workflows.support import SupportCase
 
 _REMEMBERED_EVENTS = 500
-_SELLING = (ProcessKind.MARKETING, ProcessKind.RETENTION)
 
 
 @workflow.defn
@@ -168,7 +168,7 @@ class CustomerLifecycle(Process):
     async def _act_on_the_rest(self, name: str, fact: Fact) -> None:
         match fact:
             case OptedOut():
-                selling = self._open(*_SELLING) if fact.purpose is Purpose.MARKETING else ()
+                selling = self._open(*SELLING) if fact.purpose is Purpose.MARKETING else ()
                 await self._record(
                     name, fact, tell=selling, signal="opted_out", closes=fact.channels
                 )
@@ -222,7 +222,7 @@ class CustomerLifecycle(Process):
         state = self._state
         cases = [*state.resolved_cases, *state.open_cases]
         about = fact.about_case if fact.about_case in cases else None
-        selling = self._open(*_SELLING)
+        selling = self._open(*SELLING)
         if about is None and fact.answers in selling:
             selling = (fact.answers,)
         elif about is None and state.open_cases:
@@ -255,7 +255,7 @@ class CustomerLifecycle(Process):
                 ordered_at=(*state.ordered_at, fact.occurred_at)[-12:],
                 lost=False,
             )
-            selling = self._open(*_SELLING)
+            selling = self._open(*SELLING)
             await self._record(
                 name, fact, reason="an order was placed", tell=selling, signal="order_placed"
             )
@@ -288,7 +288,7 @@ class CustomerLifecycle(Process):
             resolved_cases=tuple(one for one in state.resolved_cases if one != fact.case_id),
         )
         holds = fact.kind is CaseKind.RECOVERY
-        tell = self._open(*_SELLING) if holds else ()
+        tell = self._open(*SELLING) if holds else ()
         signal = "selling_held"
         if fact.reopened and not tell:
             tell, signal = (follow_up_workflow_id(fact.case_id),), "case_reopened"
@@ -308,7 +308,7 @@ class CustomerLifecycle(Process):
             fact,
             starts=ProcessKind.FOLLOW_UP if asks else None,
             reason="the case was resolved",
-            tell=self._open(*_SELLING) if released else (),
+            tell=self._open(*SELLING) if released else (),
             signal="selling_released",
         )
         if asks:
@@ -339,7 +339,7 @@ class CustomerLifecycle(Process):
             name,
             fact,
             reason="the case was closed",
-            tell=self._open(*_SELLING) if released else (),
+            tell=self._open(*SELLING) if released else (),
             signal="selling_released",
         )
 

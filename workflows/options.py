@@ -49,8 +49,4 @@ SWEEP = ActivityOptions(
 )
 
 # One that may have years of rows to go through, the first time it runs.
-LONG_SWEEP = ActivityOptions(
-    start_to_close_timeout=timedelta(hours=12),
-    heartbeat_timeout=timedelta(minutes=1),
-    retry_policy=RetryPolicy(maximum_interval=timedelta(minutes=1)),
-)
+LONG_SWEEP: ActivityOptions = {**SWEEP, "start_to_close_timeout": timedelta(hours=12)}

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.base import table_of
-from database.customers import Consent
+from database.customers import NEWEST_STATEMENT, Consent
 from database.messages import Message
 from database.queries.messages import insert_message
 from database.queries.policies import current_policy
@@ -50,7 +50,7 @@ async def newest_statement(
             Consent.channel == channel,
             Consent.purpose == purpose,
         )
-        .order_by(Consent.occurred_at.desc(), Consent.recorded_at.desc(), Consent.id.desc())
+        .order_by(*NEWEST_STATEMENT)
         .limit(1)
     )
     row = found.one_or_none()

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from database.base import table_of
 from database.customers import (
     CLOCK_COLUMNS,
+    NEWEST_STATEMENT,
     Consent,
     ContactPoint,
     Customer,
@@ -244,7 +245,7 @@ async def _newest_consents(
         sa.select(*key, Consent.state, Consent.occurred_at)
         .ext(distinct_on(*key))
         .where(Consent.customer_id.in_(customers))
-        .order_by(*key, Consent.occurred_at.desc(), Consent.id.desc())
+        .order_by(*key, *NEWEST_STATEMENT)
     )
     return {(r.customer_id, r.channel, r.purpose): (r.state, r.occurred_at) for r in found}
 
@@ -256,7 +257,7 @@ async def current_consents(session: AsyncSession, customer_id: UUID) -> Sequence
         sa.select(Consent)
         .ext(distinct_on(*key))
         .where(Consent.customer_id == customer_id)
-        .order_by(*key, Consent.occurred_at.desc(), Consent.id.desc())
+        .order_by(*key, *NEWEST_STATEMENT)
     )
     return found.all()
 
@@ -275,7 +276,7 @@ def holds_consent(channel: Channel, purpose: Purpose) -> sa.ColumnElement[bool]:
             Consent.channel == channel,
             Consent.purpose == purpose,
         )
-        .order_by(Consent.occurred_at.desc(), Consent.id.desc())
+        .order_by(*NEWEST_STATEMENT)
         .limit(1)
         .scalar_subquery()
     )

@@ -24,7 +24,7 @@ _FACTS = sa.text(
            ARRAY(SELECT n.channel FROM (
                      SELECT DISTINCT ON (s.channel) s.channel, s.state FROM consents s
                      WHERE s.customer_id = c.id AND s.purpose = 'marketing'
-                     ORDER BY s.channel, s.occurred_at DESC, s.recorded_at DESC) n
+                     ORDER BY s.channel, s.occurred_at DESC, s.recorded_at DESC, s.id DESC) n
                  WHERE n.state = 'granted') AS agrees,
            ARRAY(SELECT DISTINCT p.channel FROM contact_points p
                  WHERE p.customer_id = c.id AND p.retired_at IS NULL) AS reachable,

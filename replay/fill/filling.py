@@ -13,6 +13,7 @@ from psycopg import sql
 from database.tables import Base
 from replay.fill.lives import Life, Row, Share
 from supervisor.errors import Refused
+from supervisor.postgres_url import libpq_url
 
 _BATCH = 1_000  # customers a transaction
 _TABLES = [table.name for table in Base.metadata.sorted_tables]  # what is referred to comes first
@@ -77,8 +78,7 @@ def remove(url: str, progress: Progress) -> int:
 
 
 def _connected(url: str) -> psycopg.Connection:
-    plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
-    return psycopg.connect(plain, autocommit=True)
+    return psycopg.connect(libpq_url(url), autocommit=True)
 
 
 def _refuse_unfit(connection: psycopg.Connection, *, beside_real: bool) -> None:

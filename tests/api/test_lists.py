@@ -107,6 +107,21 @@ async def test_customers_are_filtered(
     assert agrees != changed
 
 
+async def test_of_two_statements_of_one_moment_the_later_recorded_holds_in_the_list_too(
+    api: httpx2.AsyncClient, three: str, make_customer: MakeCustomer, sessions: Sessions
+) -> None:
+    customer = await make_customer(name=f"Both {three}")
+    at = datetime.now(UTC)
+    said = {"customer_id": customer, "channel": "email", "purpose": "marketing", "source": "staff"}
+    low, high = sorted((uuid4(), uuid4()))  # ids that are derived don't follow the time
+    async with sessions.begin() as session:
+        session.add(Consent(id=high, state="granted", recorded_at=at, occurred_at=at, **said))
+        session.add(
+            Consent(id=low, state="withdrawn", recorded_at=at + DAY, occurred_at=at, **said)
+        )
+    assert await _names(api, q=three, consent="email/marketing") == []
+
+
 def _withdrawal(customer: UUID) -> Consent:
     return Consent(
         customer_id=customer,
