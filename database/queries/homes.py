@@ -14,6 +14,7 @@ from database.messages import Message
 from database.orders import Order
 from database.processes import Lifecycle, ProcessRow
 from database.promises import Promise
+from database.queries import operations
 from database.queries.cases import ACTIVE, NEXT_CLOCK, cases_with_clocks
 from database.queries.tasks import OVERDUE, tasks_with_clocks
 from database.staff import Staff
@@ -123,11 +124,7 @@ async def processes_stuck(session: AsyncSession) -> Rows:
         _with_customer(ProcessRow)
         .join(Customer, Customer.id == ProcessRow.customer_id)
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(
-            ProcessRow.ended_at.is_(None),
-            ProcessRow.state == ProcessState.RUNNING,
-            ProcessRow.next_timer_machine_at < sa.func.now() - sa.text("interval '1 minute'"),
-        )
+        .where(operations.OVERDUE)
         .order_by(ProcessRow.next_timer_machine_at)
     )
     return await _rows(session, wanted)
