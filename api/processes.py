@@ -23,6 +23,7 @@ from api.routing import ApiRoute, needs, requires_key
 from database.orders import Order
 from database.processes import ProcessRow
 from database.queries.intake import find_ground
+from database.queries.operations import OVERDUE
 from database.queries.starts import facts_to_start
 from database.support import Case
 from domain.follow_up import FollowUpInput
@@ -156,10 +157,7 @@ async def list_processes(
     given = {name: value for name, value in filters.items() if value is not None}
     statement = sa.select(ProcessRow).filter_by(**given)
     if overdue is not None:
-        rang = ProcessRow.next_timer_machine_at < sa.func.now() - sa.text("interval '1 minute'")
-        runs = (ProcessRow.state == ProcessState.RUNNING) & ProcessRow.ended_at.is_(None)
-        is_overdue = rang & runs if overdue else ~(sa.func.coalesce(rang, sa.false()) & runs)
-        statement = statement.where(is_overdue)
+        statement = statement.where(OVERDUE if overdue else OVERDUE.is_not(sa.true()))
     return await read_page(
         session,
         statement,

@@ -22,11 +22,10 @@ from database.queries.cases import (
     NEXT_CLOCK,
     OVERDUE,
     cases_with_clocks,
-    lines_of_case,
-    messages_of_case,
     names_of_staff,
     who_works_cases,
 )
+from database.queries.processes import lines_of, messages_of
 from database.support import Case
 from domain.policies import Priority
 from domain.processes import support_workflow_id
@@ -248,7 +247,7 @@ async def _conversation(desk: Desk, case_id: UUID) -> list[Entry]:
     case = await desk.get(f"/cases/{case_id}")
     async with desk.database() as session:
         row = (await session.execute(cases_with_clocks().where(Case.id == case_id))).one()
-        messages = await messages_of_case(session, case_id)
+        messages = await messages_of(session, support_workflow_id(case_id))
     return conversation_of(case, messages, [], clock_in(row))
 
 
@@ -257,8 +256,8 @@ async def _page(desk: Desk, case_id: UUID, draft: _Draft) -> Response:
     customer_id = case["customer_id"]
     async with desk.database() as session:
         row = (await session.execute(cases_with_clocks().where(Case.id == case_id))).one()
-        messages = await messages_of_case(session, case_id)
-        lines = await lines_of_case(session, case_id)
+        messages = await messages_of(session, support_workflow_id(case_id))
+        lines = await lines_of(session, support_workflow_id(case_id))
         names = await names_of_staff(session)
         owners = await who_works_cases(session)
     entries = conversation_of(case, messages, lines, clock_in(row))

@@ -5,7 +5,6 @@ policy allows no style of an element's own.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 WIDTH = 480  # about what a picture has on a page: words in it are then as large as beside it
@@ -133,8 +132,8 @@ def columns(
     return Columns(drawn, labels, grid, _HEAD + _HIGH + _FOOT)
 
 
-def curve(moments: Sequence[tuple[datetime, int, str]], *, reach: int) -> Curve:
-    """Moments in the order of time: (when, value from -reach to reach, words).
+def curve(moments: Sequence[tuple[int, str]], *, reach: int) -> Curve:
+    """Moments in the order of time: (value from -reach to reach, words).
 
     Evenly spaced: lives have long silences, and what counts is which moment followed which.
     """
@@ -148,7 +147,7 @@ def curve(moments: Sequence[tuple[datetime, int, str]], *, reach: int) -> Curve:
             "good" if value > 0 else "bad" if value < 0 else "quiet",
             said,
         )
-        for number, (_, value, said) in enumerate(moments)
+        for number, (value, said) in enumerate(moments)
     ]
     path = " ".join(f"{point.x},{point.y}" for point in points)
     grid = [(round(middle - value * unit, 1), f"{value:+d}" if value else "0")

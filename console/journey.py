@@ -63,9 +63,7 @@ async def show_journey(desk: AtDesk, customer_id: Annotated[UUID, Path()]) -> Re
         name=name,
         moments=moments,
         first=len(moments) - len(drawn),
-        chart=curve(
-            [(one.at, one.value, f"{one.words}: {one.value:+d}") for one in drawn], reach=REACH
-        ),
+        chart=curve([(one.value, f"{one.words}: {one.value:+d}") for one in drawn], reach=REACH),
         remembered=remembered(moments),
         rules=RULES,
         promises=PROMISES,

@@ -57,10 +57,3 @@ def entries_for(viewer: "Viewer") -> list[tuple[str, list[Entry]]]:
         for title, entries in GROUPS
     ]
     return [(title, entries) for title, entries in found if entries]
-
-
-def screen_at(path: str) -> Entry | None:
-    """The entry of the screen that an address belongs to."""
-    known = [entry for _, entries in GROUPS for entry in entries]
-    below = [e for e in known if path == e.path or path.startswith(f"{e.path}/")]
-    return max(below, key=lambda entry: len(entry.path), default=None)

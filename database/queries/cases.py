@@ -1,20 +1,15 @@
-"""Cases as people work them: the queue with its clocks, and one case's conversation."""
+"""Cases as people work them: the queue with its clocks, and who works there."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.customers import BUSINESS_NOW, CLOCK_COLUMNS, Customer, Simulation
 from database.events import Event
-from database.messages import Message
 from database.staff import Staff
 from database.support import Case
-from database.timeline import TimelineLine
-from domain.processes import support_workflow_id
 from domain.staff import PERMISSIONS, Permission
 from domain.support import CaseState
 
@@ -36,28 +31,6 @@ def cases_with_clocks() -> sa.Select[*tuple[Any, ...]]:
         .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .outerjoin(Event, Event.event_id == Case.event_id)
     )
-
-
-async def messages_of_case(session: AsyncSession, case_id: UUID) -> Sequence[Message]:
-    """What was written to the customer about it, the oldest first."""
-    found = await session.scalars(
-        sa.select(Message)
-        .where(Message.workflow_id == support_workflow_id(case_id))
-        .order_by(Message.id)
-        .limit(500)
-    )
-    return found.all()
-
-
-async def lines_of_case(session: AsyncSession, case_id: UUID) -> Sequence[TimelineLine]:
-    """The steps of its process, the oldest first."""
-    found = await session.scalars(
-        sa.select(TimelineLine)
-        .where(TimelineLine.workflow_id == support_workflow_id(case_id))
-        .order_by(TimelineLine.id)
-        .limit(500)
-    )
-    return found.all()
 
 
 async def who_works_cases(session: AsyncSession) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from database.customers import BUSINESS_NOW, CLOCK_COLUMNS, Customer, Simulation
 from database.feedback import Feedback, Survey
@@ -14,6 +15,7 @@ from database.messages import Message
 from database.orders import Order
 from database.processes import Lifecycle, ProcessRow
 from database.promises import Promise
+from database.queries import operations
 from database.queries.cases import ACTIVE, NEXT_CLOCK, cases_with_clocks
 from database.queries.tasks import OVERDUE, tasks_with_clocks
 from database.staff import Staff
@@ -71,9 +73,16 @@ async def recoveries(session: AsyncSession) -> Rows:
     return await cases_due(session, Case.kind == CaseKind.RECOVERY)
 
 
-def _with_customer(*columns: Any) -> Statement:
-    """`columns` with the customer's name and clock; to be joined by the caller's table."""
-    return sa.select(*columns, Customer.name, *CLOCK_COLUMNS)
+def _with_customer(
+    table: type[Promise | ProcessRow | Lifecycle], *columns: InstrumentedAttribute[Any]
+) -> Statement:
+    """Rows of `table` and `columns`, with their customer's name and clock."""
+    return (
+        sa.select(table, *columns, Customer.name, *CLOCK_COLUMNS)
+        .select_from(table)
+        .join(Customer, Customer.id == table.customer_id)
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+    )
 
 
 async def promises_owed(session: AsyncSession) -> Rows:
@@ -82,8 +91,6 @@ async def promises_owed(session: AsyncSession) -> Rows:
     wanted = (
         _with_customer(Promise, Order.reference, Customer.zone)
         .join(Order, Order.id == Promise.order_id)
-        .join(Customer, Customer.id == Promise.customer_id)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .where(on_their_way, Promise.state == PromiseState.OPEN, Order.promised_on.is_not(None))
         .order_by(Order.promised_on, Order.id)
     )
@@ -94,8 +101,6 @@ async def processes_next(session: AsyncSession, kind: ProcessKind) -> Rows:
     """Those of a kind that run, by the moment at which each goes on by itself."""
     wanted = (
         _with_customer(ProcessRow)
-        .join(Customer, Customer.id == ProcessRow.customer_id)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .where(ProcessRow.kind == kind, ProcessRow.state == ProcessState.RUNNING)
         .order_by(ProcessRow.next_timer_machine_at, ProcessRow.workflow_id)
     )
@@ -106,8 +111,6 @@ async def silent_customers(session: AsyncSession) -> Rows:
     """Quiet ones whose silence would soon mean something, or does already."""
     wanted = (
         _with_customer(Lifecycle)
-        .join(Customer, Customer.id == Lifecycle.customer_id)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
         .where(Lifecycle.stage == Stage.QUIET, Lifecycle.silence_due_at.is_not(None))
         .order_by(Lifecycle.silence_due_at, Lifecycle.customer_id)
     )
@@ -121,13 +124,7 @@ async def processes_stuck(session: AsyncSession) -> Rows:
     """
     wanted = (
         _with_customer(ProcessRow)
-        .join(Customer, Customer.id == ProcessRow.customer_id)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(
-            ProcessRow.ended_at.is_(None),
-            ProcessRow.state == ProcessState.RUNNING,
-            ProcessRow.next_timer_machine_at < sa.func.now() - sa.text("interval '1 minute'"),
-        )
+        .where(operations.OVERDUE)
         .order_by(ProcessRow.next_timer_machine_at)
     )
     return await _rows(session, wanted)

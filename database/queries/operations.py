@@ -12,7 +12,15 @@ from database.processes import ProcessRow
 from domain.processes import ProcessKind, ProcessState
 
 # Machine time that a process has before it is suspected; less happens whenever much is going on.
-GRACE = sa.text("interval '1 minute'")
+_GRACE = sa.text("interval '1 minute'")
+# Of a process: its timer should have rung. That it has not ended lets an index find it.
+OVERDUE = sa.and_(
+    ProcessRow.ended_at.is_(None),
+    ProcessRow.state == ProcessState.RUNNING,
+    ProcessRow.next_timer_machine_at < sa.func.now() - _GRACE,
+    # A process that catches up on what happened long ago stands before past moments.
+    ProcessRow.updated_at < sa.func.now() - _GRACE,
+)
 
 
 class Suspect(NamedTuple):
@@ -43,12 +51,7 @@ async def overdue_processes(
 ) -> list[Suspect]:
     """Those whose timer should have rung, the longest overdue first; all, or one of them."""
     rang = ProcessRow.next_timer_machine_at
-    statement = sa.select(ProcessRow.workflow_id, rang).where(
-        ProcessRow.state == ProcessState.RUNNING,
-        rang < sa.func.now() - GRACE,
-        # A process that catches up on what happened long ago stands before past moments.
-        ProcessRow.updated_at < sa.func.now() - GRACE,
-    )
+    statement = sa.select(ProcessRow.workflow_id, rang).where(OVERDUE)
     if workflow_id is not None:
         statement = statement.where(ProcessRow.workflow_id == workflow_id)
     found = await session.execute(statement.order_by(rang).limit(limit))

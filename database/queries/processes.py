@@ -153,6 +153,7 @@ async def lines_of(session: AsyncSession, workflow_id: str) -> Sequence[Timeline
 
 
 async def messages_of(session: AsyncSession, workflow_id: str) -> Sequence[Message]:
+    """The oldest first."""
     found = await session.scalars(
         sa.select(Message)
         .where(Message.workflow_id == workflow_id)

@@ -218,12 +218,18 @@ async def test_what_should_have_acted_stands_still(
 ) -> None:
     workflow_id = f"delivery/{new_order}"
     await eventually(lambda: api.get(f"/api/v1/processes/{workflow_id}"), lambda one: bool(one))
-    late = """
-        UPDATE processes SET next_timer_machine_at = past.at, updated_at = past.at
-        FROM (SELECT now() - interval '1 hour' AS at) past WHERE workflow_id = :id
-    """
-    async with sessions.begin() as session:
-        await session.execute(sa.text(late), {"id": workflow_id})
+
+    async def is_overdue() -> bool:
+        wanted = {"overdue": "true", "limit": 200}
+        listed = (await api.get("/api/v1/processes", params=wanted)).json()["items"]
+        return workflow_id in [one["workflow_id"] for one in listed]
+
+    for column in ("next_timer_machine_at", "updated_at"):
+        assert not await is_overdue(), "one that has just moved catches up"
+        late = f"UPDATE processes SET {column} = now() - interval '1 hour' WHERE workflow_id = :id"
+        async with sessions.begin() as session:
+            await session.execute(sa.text(late), {"id": workflow_id})
+    assert await is_overdue()
     await _trouble(api, workflow_id, "stands_still")
     async with sessions.begin() as session:
         unknown = f"delivery/{uuid4()}"

@@ -1,13 +1,9 @@
 """The geometry of the charts: within their pictures, whatever the numbers."""
 
-from datetime import UTC, datetime, timedelta
-
 import pytest
 
 from console.charts import WIDTH, Value, bars, columns, curve
 from console.money import minor_units, money
-
-BEGAN = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def test_bars_share_the_room_in_proportion() -> None:
@@ -75,7 +71,7 @@ def test_the_grid_reaches_over_the_highest_column_with_whole_numbers(count: int)
 
 def test_a_curve_goes_up_for_what_is_good_and_stays_within_its_reach() -> None:
     values = [1, -2, 0, 3, -9]
-    chart = curve([(BEGAN + timedelta(days=n), v, "") for n, v in enumerate(values)], reach=3)
+    chart = curve([(value, "") for value in values], reach=3)
     good, bad, neither, best, worst = chart.points
     assert best.y < good.y < neither.y == chart.zero < bad.y < worst.y
     assert worst.y == max(y for y, _ in chart.grid)
@@ -88,9 +84,9 @@ def test_a_curve_goes_up_for_what_is_good_and_stays_within_its_reach() -> None:
 
 def test_a_curve_of_nothing_of_one_and_of_zeros() -> None:
     assert curve([], reach=3).path == ""
-    [only] = curve([(BEGAN, 2, "")], reach=3).points
+    [only] = curve([(2, "")], reach=3).points
     assert 0 < only.x < WIDTH
-    flat = curve([(BEGAN, 0, "")] * 3, reach=3)
+    flat = curve([(0, "")] * 3, reach=3)
     assert {point.y for point in flat.points} == {flat.zero}
 
 
