@@ -24,7 +24,7 @@ from tests.api.conftest import SIGNING_KEY, MakeCustomer, calling, count, runnin
 from tests.api.publishing import published
 from tests.api.reading import ReadPage, assert_anybody_can_use
 
-PHONE = "+5511961234567"
+PHONE = "+5511961237755"  # not the example of the API: generated requests may say STOP for it
 
 
 def link_of(customer: UUID, channel: Channel = Channel.EMAIL) -> str:
@@ -109,7 +109,7 @@ async def test_the_page_shows_nobody_who_the_customer_is_and_is_kept_nowhere(
 ) -> None:
     customer = await make_customer(name="Ada Lovelace", email="ada-hidden@example.com", phone=PHONE)
     answer = await stranger.get(link_of(customer))
-    for secret in ("Ada", "Lovelace", "ada-hidden", "961234567", str(customer)):
+    for secret in ("Ada", "Lovelace", "ada-hidden", PHONE.removeprefix("+5511"), str(customer)):
         assert secret not in answer.text
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["referrer-policy"] == "no-referrer"
