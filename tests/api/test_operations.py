@@ -220,7 +220,7 @@ async def test_what_should_have_acted_stands_still(
     await eventually(lambda: api.get(f"/api/v1/processes/{workflow_id}"), lambda one: bool(one))
 
     async def is_overdue() -> bool:
-        wanted = {"overdue": "true", "limit": 200}
+        wanted = {"overdue": "true", "limit": "200"}
         listed = (await api.get("/api/v1/processes", params=wanted)).json()["items"]
         return workflow_id in [one["workflow_id"] for one in listed]
 
