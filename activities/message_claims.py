@@ -40,7 +40,7 @@ _STAFF = Reader(
     zone="UTC",
     clock=REAL_TIME,
     consents={},
-    open_recovery_cases=0,
+    open_cases=(),
     sent={},
 )
 _LONGEST_HOLD = timedelta(days=1)  # of machine time: what it was based on may change
@@ -410,7 +410,7 @@ def _decision(
             address=address,
             consents=reader.consents,
             suppressed_because=reason,
-            open_recovery_cases=reader.open_recovery_cases,
+            open_cases=reader.open_cases,
             quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,
             cap=policy.cap(channel, due.purpose) if of_customer and limited else None,
             sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),

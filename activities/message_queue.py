@@ -41,8 +41,8 @@ from domain.contacts import ConsentState
 from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.plain_text import clean
-from domain.policies import ContactPolicy, PolicyKind
-from domain.support import CaseKind, CaseState
+from domain.policies import CaseKind, ContactPolicy, PolicyKind
+from domain.support import CaseState
 from domain.templates import Tone
 
 _messages = cast(sa.Table, Message.__table__)
@@ -260,7 +260,7 @@ class Reader:
     zone: str
     clock: Clock
     consents: Mapping[str, ConsentState]
-    open_recovery_cases: int
+    open_cases: tuple[CaseKind, ...]  # of the kinds that selling waits for
     # When he was written to, by contact ("<channel>/<purpose>"), for those that are capped. A claim
     # adds its own, so that the next message of the batch knows of it.
     sent: dict[str, list[datetime]]
@@ -340,8 +340,8 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     consents = await _consents(session, ids) if ids else {}
     addresses = await _addresses(session, ids) if ids else {}
     selling = [row.customer_id for row in due if row.message_class is MessageClass.MARKETING]
-    recoveries = await _open_recovery_cases(session, selling) if selling else {}
     policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
+    cases = await _open_cases(session, selling, policy) if selling else {}
     clocks = {row.id: clock_in(row) for row in customers}
     capped = {
         row.customer_id
@@ -365,7 +365,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 zone=row.zone,
                 clock=clocks[row.id],
                 consents=consents.get(row.id, {}),
-                open_recovery_cases=recoveries.get(row.id, 0),
+                open_cases=tuple(cases.get(row.id, ())),
                 sent=sent.setdefault(row.id, {}),
                 chosen_locale=row.chosen_locale,
                 preferred_channel=row.preferred_channel,
@@ -652,17 +652,20 @@ async def _suppressed(
     return {(row.channel, row.address, row.purpose): row.reason for row in found}
 
 
-async def _open_recovery_cases(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, int]:
+async def _open_cases(
+    session: AsyncSession, ids: Collection[UUID], policy: ContactPolicy
+) -> dict[UUID, list[CaseKind]]:
+    """Of those kinds that selling waits for, by customer."""
     found = await session.execute(
-        sa.select(Case.customer_id, sa.func.count().label("open"))
+        sa.select(Case.customer_id, sa.func.array_agg(sa.cast(Case.kind, sa.Text)))
         .where(
             Case.customer_id.in_(ids),
-            Case.kind == CaseKind.RECOVERY,
+            Case.kind.in_(policy.selling_waits_for),
             Case.state != CaseState.CLOSED,
         )
         .group_by(Case.customer_id)
     )
-    return {row.customer_id: row.open for row in found}
+    return {customer_id: [CaseKind(kind) for kind in kinds] for customer_id, kinds in found}
 
 
 async def _sent(

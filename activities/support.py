@@ -24,7 +24,7 @@ from database.queries.customers import hold_messages
 from database.support import Case
 from domain.contacts import Decision, Outcome
 from domain.messages import MessageRequest, MessageState, Template
-from domain.policies import PolicyKind, SupportPolicy
+from domain.policies import CaseKind, PolicyKind, SupportPolicy
 from domain.received_mails import MAIL_EVENT, ONE_ANSWER_IN
 from domain.support import (
     CaseAnsweredStep,
@@ -32,7 +32,6 @@ from domain.support import (
     CaseClosed,
     CaseEscalatedStep,
     CaseInput,
-    CaseKind,
     CaseOpened,
     CaseOpenedStep,
     CaseResolved,

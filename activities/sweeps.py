@@ -25,11 +25,11 @@ from database.messages import Message
 from database.queries.staff import forget_past
 from domain.lifecycle import OrderNews
 from domain.messages import MESSAGES, Channel, Template, message_key
-from domain.policies import FollowUpPolicy, PolicyKind
+from domain.policies import CaseKind, FollowUpPolicy, PolicyKind
 from domain.processes import Fact
 from domain.retention import RiskNoticed
 from domain.schedules import Occasion, ScheduleName, SweepResult, schedule_id
-from domain.support import CaseKind, CaseResolved
+from domain.support import CaseResolved
 from temporal_runtime import tell_lifecycle
 
 _LATE = timedelta(hours=1)  # of machine time: after it, a clock that should have acted has not

@@ -55,7 +55,7 @@ from domain.follow_up import Expectation, FeedbackReceived, FollowUpInput, NeedS
 from domain.lifecycle import LeadReceived, OptedOut
 from domain.marketing import ReplyReceived
 from domain.messages import Channel, Purpose
-from domain.policies import Priority, SurveyScale
+from domain.policies import CaseKind, Priority, SurveyScale
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Fact,
@@ -69,7 +69,7 @@ from domain.processes import (
 )
 from domain.promises import PromiseKind, PromiseState, Shortfall
 from domain.retention import RiskNoticed
-from domain.support import CaseInput, CaseKind
+from domain.support import CaseInput
 from domain.tasks import Role
 from temporal_runtime import tell_lifecycle, tell_process
 from workflows.delivery import OrderDelivery

@@ -27,7 +27,7 @@ from database.queries.operations import OVERDUE
 from database.queries.starts import facts_to_start
 from database.support import Case
 from domain.follow_up import FollowUpInput
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Command,
@@ -37,7 +37,6 @@ from domain.processes import (
 )
 from domain.staff import STARTS, Permission, Principal
 from domain.starts import StartFacts, obstacle
-from domain.support import CaseKind
 from workflows.follow_up import FollowUp
 from workflows.process import Process
 from workflows.visibility import search_attributes

@@ -25,14 +25,13 @@ from database.queries.customers import addresses_of
 from database.queries.replies import replies_to
 from database.support import Case, StaffText
 from domain.messages import Channel, Template
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import Command, derived_id, support_workflow_id
 from domain.staff import Permission
 from domain.support import (
     ALLOWED,
     Assign,
     CaseCause,
-    CaseKind,
     CaseState,
     Resolve,
     Respond,

@@ -8,7 +8,8 @@ from enum import StrEnum
 from database.messages import Message
 from database.support import Case
 from domain.messages import MessageState, Template
-from domain.support import CaseKind, CaseState
+from domain.policies import CaseKind
+from domain.support import CaseState
 
 _ACKNOWLEDGES = (Template.CASE_ACKNOWLEDGED, Template.RECOVERY_STARTED)
 _ON_THE_WAY = (MessageState.QUEUED, MessageState.SENDING, MessageState.HELD)

@@ -27,9 +27,9 @@ from database.queries.cases import (
 )
 from database.queries.processes import lines_of, messages_of
 from database.support import Case
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import support_workflow_id
-from domain.support import CaseCause, CaseKind, CaseState
+from domain.support import CaseCause, CaseState
 
 router = APIRouter(route_class=ConsoleRoute)
 

@@ -35,13 +35,14 @@ _RULES = {
     "process": "Does the process that asked still go on?",
     "deadline": "Does it still make sense?",
     "claims": "Is all that it claims approved?",
-    "open_recovery": "Is there trouble that selling has to wait for?",
+    "open_cases": "Is there a case that selling has to wait for?",
+    "open_recovery": "Is there a recovery that selling has to wait for?",  # in older decisions
     "pause": "Has the customer paused it?",
     "quiet_hours": "Is it a time to disturb?",
     "cap": "Has the customer had enough for now?",
 }
 _STEERED_BY = {  # the rule -> the policy that says when it objects
-    rule: "contact" for rule in ("quiet_hours", "cap", "confirmation")
+    rule: "contact" for rule in ("quiet_hours", "cap", "confirmation", "open_cases")
 }
 _PROCESSES = ("customer", "marketing", "delivery", "case", "follow-up", "retention")
 

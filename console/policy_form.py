@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from console import durations
 from console.rendering import pairs, words
 from domain.messages import MESSAGES, Channel, MessageClass, Purpose, Template
-from domain.policies import POLICIES, PolicyKind
+from domain.policies import POLICIES, CaseKind, PolicyKind
 from domain.sending import SENDS
 
 _MARKETING = [
@@ -31,6 +31,7 @@ _OPTIONS: Mapping[str, Sequence[str]] = {
     "touches": _MARKETING,
     "quiet": _CONTACTS,
     "capped": _CONTACTS,
+    "selling_waits_for": [str(kind) for kind in CaseKind],
     "double_opt_in": [one for one in _CONTACTS if one.endswith(f"/{Purpose.MARKETING}")],
     "email": [name for name, channel in SENDS.items() if channel is Channel.EMAIL],
     "sms": [name for name, channel in SENDS.items() if channel is Channel.SMS],

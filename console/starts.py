@@ -25,11 +25,10 @@ from database.queries.starts import (
     processes_of_kind,
     what_may_be_followed_up,
 )
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import ProcessKind
 from domain.staff import STARTS
 from domain.starts import obstacle
-from domain.support import CaseKind
 
 router = APIRouter(route_class=ConsoleRoute)
 

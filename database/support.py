@@ -8,8 +8,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, customer_key, uuid_key, written_now
 from database.search import prefixes, trigrams
-from domain.policies import Priority
-from domain.support import CaseCause, CaseKind, CaseState
+from domain.policies import CaseKind, Priority
+from domain.support import CaseCause, CaseState
 from domain.tasks import Role
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from domain.messages import Channel, MessageClass, Purpose
 from domain.payload import Payload
+from domain.policies import CaseKind
 from domain.quiet_hours import ContactCap, QuietHours
 
 
@@ -38,7 +39,7 @@ class ContactFacts(BaseModel):
     zone: str = "UTC"  # where the customer lives, IANA
     consents: Mapping[str, ConsentState] = {}  # "<channel>/<purpose>" -> the newest statement
     suppressed_because: str | None = None  # hard bounce, complaint, STOP: everything but by phone
-    open_recovery_cases: int = 0
+    open_cases: tuple[CaseKind, ...] = ()  # of those kinds that selling waits for
     quiet_hours: QuietHours | None = None  # the policy's for this channel and purpose
     cap: ContactCap | None = None  # likewise
     sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
@@ -131,7 +132,7 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
     )
     yield _deadline(facts)
     yield _claims(facts)
-    yield _open_recovery(facts)
+    yield _open_cases(facts)
     yield _pause(facts)
     yield _quiet_hours(facts)
     yield _cap(facts)
@@ -196,12 +197,13 @@ def _claims(facts: ContactFacts) -> _Asked:
     return _Asked("claims", f"approved: {names}", objection)
 
 
-def _open_recovery(facts: ContactFacts) -> _Asked:
+def _open_cases(facts: ContactFacts) -> _Asked:
     selling = facts.message_class is MessageClass.MARKETING
-    if not selling or not facts.open_recovery_cases:
-        return _Asked("open_recovery", "nothing holds it back", None)
-    waits = f"{facts.open_recovery_cases} recovery cases are open; selling waits"
-    return _Asked("open_recovery", "", _Objection(Outcome.HOLD, waits))
+    if not selling or not facts.open_cases:
+        return _Asked("open_cases", "no open case holds it back", None)
+    kinds = sorted({kind.replace("_", " ") for kind in facts.open_cases})
+    waits = f"selling waits: a case is open ({', '.join(kinds)})"
+    return _Asked("open_cases", "", _Objection(Outcome.HOLD, waits))
 
 
 def _pause(facts: ContactFacts) -> _Asked:

@@ -8,9 +8,8 @@ from domain.clock import REAL_TIME, Clock
 from domain.follow_up import NeedStated
 from domain.messages import Channel, Purpose
 from domain.payload import Payload
-from domain.policies import RetentionPolicy, Terms
+from domain.policies import CaseKind, RetentionPolicy, Terms
 from domain.processes import Fact, Phase, ProcessKind, Stage, Step
-from domain.support import CaseKind
 
 
 class LeadReceived(Fact):

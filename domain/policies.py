@@ -41,6 +41,14 @@ class Priority(StrEnum):
         return order[min(order.index(self) + 1, len(order) - 1)]
 
 
+class CaseKind(StrEnum):
+    REQUEST = "request"
+    QUESTION = "question"
+    INCIDENT = "incident"
+    FAILED_DELIVERY = "failed_delivery"
+    RECOVERY = "recovery"
+
+
 class SurveyScale(StrEnum):
     """Stars 1-5 (customer satisfaction) or 0-10 (likelihood to recommend: Reichheld 2003)."""
 
@@ -203,6 +211,11 @@ class ContactPolicy(_Policy):
         description="contacts whose consent holds once the customer has confirmed it by a link",
     )
     confirm_within: timedelta = _duration(timedelta(days=7), "the link to confirm works for")
+    selling_waits_for: tuple[CaseKind, ...] = Field(
+        (CaseKind.RECOVERY, CaseKind.INCIDENT, CaseKind.FAILED_DELIVERY),
+        max_length=len(CaseKind),
+        description="nothing is sold to a customer while one of these cases is open",
+    )
     track: bool = Field(
         False,
         strict=True,

@@ -7,17 +7,9 @@ from uuid import UUID
 from domain.clock import Clock
 from domain.messages import Template
 from domain.payload import Payload
-from domain.policies import Priority, SupportPolicy, Terms
+from domain.policies import CaseKind, Priority, SupportPolicy, Terms
 from domain.processes import Command, Fact, Step
 from domain.tasks import Role, TaskKind, TaskRequest
-
-
-class CaseKind(StrEnum):
-    REQUEST = "request"
-    QUESTION = "question"
-    INCIDENT = "incident"
-    FAILED_DELIVERY = "failed_delivery"
-    RECOVERY = "recovery"
 
 
 class CaseState(StrEnum):

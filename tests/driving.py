@@ -40,7 +40,7 @@ from domain.errors import Refusal
 from domain.follow_up import FollowUpInput
 from domain.marketing import MarketingInput
 from domain.messages import Channel, MessageState, Purpose
-from domain.policies import POLICIES, PolicyKind
+from domain.policies import POLICIES, CaseKind, PolicyKind
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Fact,
@@ -53,7 +53,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.retention import RetentionInput
-from domain.support import CaseInput, CaseKind
+from domain.support import CaseInput
 from domain.tasks import TaskKind, TaskState
 from workflows.delivery import OrderDelivery
 from workflows.follow_up import FollowUp

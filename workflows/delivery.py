@@ -34,9 +34,9 @@ from domain.delivery import (
     effect_of,
     next_deadline,
 )
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import LIFECYCLE_QUEUE, ProcessKind, derived_id, support_workflow_id
-from domain.support import CaseInput, CaseKind
+from domain.support import CaseInput
 from domain.tasks import Role, TaskKind
 from workflows.process import Process
 from workflows.visibility import search_attributes

@@ -22,7 +22,7 @@ from domain.follow_up import (
     survey_at,
     verdict,
 )
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import (
     LIFECYCLE_QUEUE,
     Fact,
@@ -30,7 +30,7 @@ from domain.processes import (
     derived_id,
     support_workflow_id,
 )
-from domain.support import CaseInput, CaseKind
+from domain.support import CaseInput
 from domain.tasks import Role
 from workflows.process import Process
 from workflows.visibility import search_attributes

@@ -28,6 +28,7 @@ from domain.lifecycle import (
 )
 from domain.marketing import MarketingInput, ReplyReceived
 from domain.messages import Channel, Purpose
+from domain.policies import CaseKind
 from domain.processes import (
     LIFECYCLE_QUEUE,
     SELLING,
@@ -44,7 +45,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.retention import RetentionInput, RiskNoticed, silence_after
-from domain.support import CaseClosed, CaseInput, CaseKind, CaseOpened, CaseResolved
+from domain.support import CaseClosed, CaseInput, CaseOpened, CaseResolved
 from domain.tasks import task_id_of
 from workflows.process import Process
 from workflows.visibility import search_attributes

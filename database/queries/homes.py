@@ -23,9 +23,10 @@ from database.support import Case
 from database.tasks import Task
 from domain.follow_up import Verdict
 from domain.messages import MessageState
+from domain.policies import CaseKind
 from domain.processes import ProcessKind, ProcessState, Stage
 from domain.promises import PromiseState
-from domain.support import CaseKind, CaseState
+from domain.support import CaseState
 from domain.tasks import TaskKind, TaskState
 
 Rows = Sequence[Any]

@@ -14,7 +14,7 @@ from uuid import UUID
 from domain.delivery import DeliveryState, Effect
 from domain.follow_up import verdict
 from domain.messages import MESSAGES, Channel, MessageState, Purpose, Template
-from domain.policies import Priority, SurveyScale
+from domain.policies import CaseKind, Priority, SurveyScale
 from domain.processes import (
     ProcessKind,
     ProcessState,
@@ -27,7 +27,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.promises import PromiseKind, PromiseState
-from domain.support import CaseCause, CaseKind, CaseState
+from domain.support import CaseCause, CaseState
 from domain.tasks import OUTCOMES, Role, TaskKind, TaskState
 from replay.fill import names
 

@@ -32,9 +32,9 @@ from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
 from domain.contacts import ConsentState
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
-from domain.policies import Priority
+from domain.policies import CaseKind, ContactPolicy, Priority
 from domain.processes import MessageSettled
-from domain.support import CaseKind, CaseState
+from domain.support import CaseState
 from domain.tasks import Role
 from messaging.render import Rendered, Renderer
 from tests.activities.dispatching import (
@@ -43,6 +43,7 @@ from tests.activities.dispatching import (
     consent_of,
     dispatcher,
     messages,
+    publish,
     queue,
     run_until_stopped,
     running,
@@ -81,7 +82,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
         *("address", "suppression", "consent", "process", "deadline", "claims"),
-        *("open_recovery", "pause", "quiet_hours", "cap"),
+        *("open_cases", "pause", "quiet_hours", "cap"),
     ]
     [mail] = await post_office.inbox.mails()
     assert (mail.effect, mail.message_id) == (str(message.id), message.message_id)
@@ -285,27 +286,28 @@ async def test_a_message_to_nobody_is_suppressed(
     assert message.decision["decided_by"] == "address"
 
 
-def a_case(customer: UUID, kind: CaseKind, event_id: str = "") -> Case:
+def a_case(customer: UUID, kind: CaseKind, event_id: str | None = None) -> Case:
     return Case(
         id=uuid4(),
-        reference="C-1",
+        reference=f"C-{customer.hex[-8:]}",
         customer_id=customer,
         kind=kind,
         state=CaseState.OPEN,
         priority=Priority.HIGH,
         queue=Role.SUPPORT_AGENT,
-        event_id=event_id,
+        event_id=event_id or f"opened/{customer}",
         opened_at=datetime.now(UTC),
     )
 
 
-async def test_selling_waits_while_a_recovery_case_is_open(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+@pytest.mark.parametrize("kind", [CaseKind.RECOVERY, CaseKind.INCIDENT])
+async def test_selling_waits_while_there_is_trouble(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice, kind: CaseKind
 ) -> None:
     [customer] = await queue(sessions, Template.REFERRAL_REQUEST, consent=ConsentState.GRANTED)
     now = datetime.now(UTC)
     async with sessions.begin() as session:
-        session.add(a_case(customer, CaseKind.RECOVERY))
+        session.add(a_case(customer, kind))
     async with running(activities):
         await until(sessions, lambda found: found[0].state is MessageState.HELD)
         async with sessions.begin() as session:
@@ -315,6 +317,25 @@ async def test_selling_waits_while_a_recovery_case_is_open(
             await session.execute(sa.update(Message).values(not_before=sa.func.now()))
         [message] = await until_settled(sessions)
     assert message.state is MessageState.ACCEPTED
+
+
+async def test_staff_says_which_cases_selling_waits_for(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    await publish(sessions, ContactPolicy(selling_waits_for=(CaseKind.QUESTION,)))
+    asks, complains = await queue(
+        sessions, Template.REFERRAL_REQUEST, customers=2, consent=ConsentState.GRANTED
+    )
+    async with sessions.begin() as session:
+        session.add_all([a_case(asks, CaseKind.QUESTION), a_case(complains, CaseKind.RECOVERY)])
+    async with running(activities):
+        wanted = {complains: MessageState.ACCEPTED, asks: MessageState.HELD}
+        found = await until(
+            sessions, lambda found: {one.customer_id: one.state for one in found} == wanted
+        )
+    [decision] = [one.decision for one in found if one.customer_id == asks]
+    assert decision is not None
+    assert decision["because"] == "selling waits: a case is open (question)"
 
 
 async def test_an_opt_out_that_was_first_always_wins(

@@ -29,7 +29,7 @@ from database.support import Case
 from domain.contacts import ConsentState
 from domain.delivery_reports import ReportKind
 from domain.messages import Channel, MessageRequest, MessageState, Purpose, Template
-from domain.policies import Priority
+from domain.policies import CaseKind, Priority
 from domain.processes import (
     ProcessKind,
     Standing,
@@ -37,7 +37,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.received_mails import MailKind, MailOutcome
-from domain.support import CaseInput, CaseKind, CaseOpenedStep, CaseState
+from domain.support import CaseInput, CaseOpenedStep, CaseState
 from domain.tasks import Role
 from messaging.links import Links
 from tests.activities.dispatching import dispatcher, queue, running, until_settled

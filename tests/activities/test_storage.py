@@ -23,10 +23,10 @@ from database.support import Case
 from database.tasks import Task
 from domain.delivery_reports import ReportKind
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
-from domain.policies import Priority, StoragePolicy
+from domain.policies import CaseKind, Priority, StoragePolicy
 from domain.processes import ProcessKind, ProcessState
 from domain.received_mails import MailKind, MailOutcome
-from domain.support import CaseKind, CaseState
+from domain.support import CaseState
 from domain.tasks import Role, TaskKind, TaskState
 from tests.activities.dispatching import publish, simulate
 

@@ -17,6 +17,7 @@ from domain.contacts import (
     may_send,
 )
 from domain.messages import Channel, MessageClass, Purpose
+from domain.policies import CaseKind
 from domain.quiet_hours import ContactCap, QuietHours
 
 MOMENTS = st.datetimes(datetime(2026, 1, 1), datetime(2026, 1, 9), timezones=st.just(UTC))  # noqa: DTZ001 made aware by `timezones`
@@ -38,7 +39,7 @@ FACTS = st.builds(
         st.sampled_from(ConsentState),
     ),
     suppressed_because=st.none() | st.just("hard bounce"),
-    open_recovery_cases=st.integers(0, 3),
+    open_cases=st.lists(st.sampled_from(CaseKind), max_size=3).map(tuple),
     claims=st.dictionaries(
         st.sampled_from(["free_delivery", "five_years"]),
         st.none() | st.dates(date(2025, 12, 25), date(2026, 1, 15)),
@@ -89,7 +90,7 @@ def test_an_opt_out_never_lets_more_through(facts: ContactFacts) -> None:
 def test_nobody_is_sold_to_without_consent_or_while_unhappy(facts: ContactFacts) -> None:
     if facts.message_class is MessageClass.MARKETING and may_send(facts).outcome is Outcome.SEND:
         assert facts.consents[f"{facts.channel}/{facts.purpose}"] is ConsentState.GRANTED
-        assert facts.open_recovery_cases == 0
+        assert facts.open_cases == ()
 
 
 @given(FACTS)
@@ -142,13 +143,13 @@ def test_every_answer_explains_itself(facts: ContactFacts) -> None:
 
 @given(FACTS)
 def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
-    """What is held goes once the recovery is over and its hours and its turn have come."""
+    """What is held goes once the cases are closed and its hours and its turn have come."""
     for _ in range(8):
         decision = may_send(facts)
         if decision.outcome is not Outcome.HOLD:
             break
         if decision.until is None:
-            facts = facts.model_copy(update={"open_recovery_cases": 0})
+            facts = facts.model_copy(update={"open_cases": ()})
         else:
             assert decision.until > facts.at
             facts = facts.model_copy(update={"at": decision.until})

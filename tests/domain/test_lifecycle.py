@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.lifecycle import LifecycleState, stage_of
+from domain.policies import CaseKind
 from domain.processes import ProcessKind, Stage
-from domain.support import CaseKind
 
 IDS = st.uuids()
 STATES = st.builds(

@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.policies import Priority, SupportPolicy
-from domain.support import ALLOWED, CaseInput, CaseKind, CaseState, StopClock, first_task
+from domain.policies import CaseKind, Priority, SupportPolicy
+from domain.support import ALLOWED, CaseInput, CaseState, StopClock, first_task
 from domain.tasks import OUTCOMES, TaskKind, task_id_of
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)

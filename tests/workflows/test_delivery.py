@@ -25,7 +25,7 @@ from domain.delivery import (
     OrderUnavailable,
     PromisedItem,
 )
-from domain.policies import DeliveryPolicy, PolicyKind, Priority
+from domain.policies import CaseKind, DeliveryPolicy, PolicyKind, Priority
 from domain.processes import (
     Fact,
     MessageSettled,
@@ -33,7 +33,6 @@ from domain.processes import (
     delivery_workflow_id,
 )
 from domain.promises import PromiseKind, PromiseState, Shortfall, end_of_day
-from domain.support import CaseKind
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.delivery import OrderDelivery

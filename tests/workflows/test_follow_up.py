@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from database.feedback import Feedback, Survey
 from database.support import Case
 from domain.follow_up import FeedbackReceived, FollowUpInput, FollowUpOutcome, Verdict
-from domain.policies import FollowUpPolicy, PolicyKind, Priority, SurveyScale
+from domain.policies import CaseKind, FollowUpPolicy, PolicyKind, Priority, SurveyScale
 from domain.processes import Fact, support_workflow_id
-from domain.support import CaseKind, Resolve
+from domain.support import Resolve
 from domain.tasks import Role, TaskKind
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.follow_up import FollowUp

@@ -22,7 +22,7 @@ from domain.follow_up import FeedbackReceived, NeedStated
 from domain.lifecycle import LeadReceived, LifecycleInput, LifecycleState, OptedOut, OrderNews
 from domain.marketing import MarketingOutcome, ReplyReceived
 from domain.messages import Channel
-from domain.policies import FollowUpPolicy, PolicyKind, RetentionPolicy
+from domain.policies import CaseKind, FollowUpPolicy, PolicyKind, RetentionPolicy
 from domain.processes import (
     Command,
     Fact,
@@ -37,7 +37,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.retention import RiskNoticed
-from domain.support import CaseClosed, CaseKind, CaseOpened, CaseResolved, Resolve
+from domain.support import CaseClosed, CaseOpened, CaseResolved, Resolve
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.lifecycle import CustomerLifecycle

@@ -34,11 +34,11 @@ from database.timeline import TimelineLine
 from domain.delivery import DeliveryState
 from domain.follow_up import NeedStated, Verdict
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
-from domain.policies import Priority, SurveyScale
+from domain.policies import CaseKind, Priority, SurveyScale
 from domain.processes import Command, follow_up_workflow_id
 from domain.promises import PromiseKind, PromiseState
 from domain.schedules import RECURRENCES, Occasion, ScheduleName, SweepResult, schedule_id
-from domain.support import CaseKind, CaseState
+from domain.support import CaseState
 from domain.tasks import Role
 from tests.driving import DAY, HOUR, Drive, becomes
 from worker import bulk_worker, ensure_schedules

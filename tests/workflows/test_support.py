@@ -9,18 +9,9 @@ import pytest
 from database.support import Case
 from database.tasks import Task
 from domain.marketing import ReplyReceived
-from domain.policies import PolicyKind, Priority, SupportPolicy
+from domain.policies import CaseKind, PolicyKind, Priority, SupportPolicy
 from domain.processes import Command, ProcessState, TaskCompleted
-from domain.support import (
-    ALLOWED,
-    Assign,
-    CaseCause,
-    CaseKind,
-    CaseState,
-    Resolve,
-    Respond,
-    WaitForCustomer,
-)
+from domain.support import ALLOWED, Assign, CaseCause, CaseState, Resolve, Respond, WaitForCustomer
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.support import SupportCase
