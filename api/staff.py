@@ -20,7 +20,7 @@ from api.sign_in import confirm_password, hash_password
 from database.queries.staff import end_sessions
 from database.staff import Staff, StaffAction, StaffSession
 from domain.passwords import one_time_password
-from domain.staff import PERMISSIONS, PROGRAM, Permission
+from domain.staff import PERMISSIONS, PROGRAM, Permission, Principal
 from domain.tasks import Role
 
 router = APIRouter(prefix="/staff", tags=["staff"], route_class=ApiRoute)
@@ -33,15 +33,23 @@ _IS_ADMIN = (Staff.role == Role.ADMIN) & Staff.disabled_at.is_(None)  # who can 
 Password = Annotated[str, StringConstraints(max_length=256)]
 
 
-class StaffView(BaseModel):
-    """A member of staff. The id stands for the person in processes and logs."""
+class Colleague(BaseModel):
+    """A member of staff, as everybody who works here sees one: to own things and take them over.
+    The id stands for the person in processes and logs.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    email: str
     name: str
     role: Role
+    enabled: bool = Field(description="false: the account is closed")
+
+
+class StaffView(Colleague):
+    """The account of a member of staff, for who may manage staff."""
+
+    email: str
     one_time_password: bool = Field(description="true: has not chosen a password yet")
     disabled_at: datetime | None
     version: int
@@ -127,11 +135,12 @@ class StaffActionView(BaseModel):
 @router.get("")
 async def list_staff(
     session: Session,
+    asker: Asker,
     paging: Paging,
     role: Annotated[Role | None, Query()] = None,
     disabled: Annotated[bool | None, Query()] = None,
-) -> Page[StaffView]:
-    """Everybody who works here, by id."""
+) -> Page[StaffView | Colleague]:
+    """Everybody who works here, by id; their accounts only to who may manage staff."""
     statement = sa.select(Staff)
     if role is not None:
         statement = statement.where(Staff.role == role)
@@ -139,7 +148,7 @@ async def list_staff(
         is_disabled = Staff.disabled_at.is_not(None)
         statement = statement.where(is_disabled if disabled else ~is_disabled)
     return await read_page(
-        session, statement, [Staff.id], paging, StaffView.model_validate, descending=False
+        session, statement, [Staff.id], paging, lambda row: _view(asker, row), descending=False
     )
 
 
@@ -178,11 +187,13 @@ async def set_own_preferences(body: Preferences, session: Session, asker: Asker)
 
 
 @router.get("/{staff_id}")
-async def show_staff(staff_id: StaffId, session: Session, response: Response) -> StaffView:
+async def show_staff(
+    staff_id: StaffId, session: Session, asker: Asker, response: Response
+) -> StaffView | Colleague:
     """One member of staff; the ETag is what PATCH needs."""
     staff = await _one(session, staff_id)
     response.headers["ETag"] = etag(staff.version)
-    return StaffView.model_validate(staff)
+    return _view(asker, staff)
 
 
 @router.post("", status_code=201)
@@ -290,6 +301,7 @@ async def end_staff_sessions(
 @needs(Permission.READ_AUDIT)
 async def list_staff_actions(
     session: Session,
+    asker: Asker,
     paging: Paging,
     staff_id: Annotated[StaffId | None, Query()] = None,
     target: Annotated[
@@ -303,8 +315,22 @@ async def list_staff_actions(
     if target is not None:
         statement = statement.where(StaffAction.target.startswith(target, autoescape=True))
     return await read_page(
-        session, statement, [StaffAction.id], paging, StaffActionView.model_validate
+        session, statement, [StaffAction.id], paging, lambda row: _action_view(asker, row)
     )
+
+
+def _view(asker: Principal, staff: Staff) -> StaffView | Colleague:
+    seen = StaffView if asker.may(Permission.MANAGE_STAFF) else Colleague
+    return seen.model_validate(staff)
+
+
+def _action_view(asker: Principal, action: StaffAction) -> StaffActionView:
+    """What was done to an account is told without its address to who could not read that there."""
+    view = StaffActionView.model_validate(action)
+    if action.target.startswith("/staff") and not asker.may(Permission.MANAGE_STAFF):
+        for told in (view.before, view.after):
+            (told or {}).pop("email", None)
+    return view
 
 
 def _permit_own(asker_id: str, staff_id: str, may_all: bool) -> None:

@@ -29,6 +29,10 @@ class Staff(Base):
 
     __table_args__ = (sa.Index("uq_staff_email", sa.text("lower(email)"), unique=True),)
 
+    @property
+    def enabled(self) -> bool:
+        return self.disabled_at is None
+
 
 class StaffSession(Base):
     """A sign-in. Revoked by its row: there is nothing a browser could keep that still opens."""

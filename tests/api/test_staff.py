@@ -134,6 +134,30 @@ async def test_a_role_does_what_it_may_and_signs_with_its_own_id(
         assert [one["operation"] for one in listed.json()["items"]] == ["change_customer"]
 
 
+@pytest.mark.parametrize("role", list(Role))
+async def test_only_who_manages_staff_reads_their_addresses(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions, role: Role
+) -> None:
+    new, other = await _made(api, role), await _made(api, Role.ADMIN)
+    async with await _signed_in(app, sessions, other) as admin:
+        body = {"email": f"changed-{new}@example.com", "name": "Zoe"}
+        path, match = f"/api/v1/staff/{new}", {"If-Match": "*"}
+        assert (await admin.patch(path, json=body, headers=match)).status_code == 200
+    async with await _signed_in(app, sessions, new) as client:
+        listed = await client.get("/api/v1/staff", params={"limit": 200})
+        one = await client.get(path)
+        done = await client.get(
+            "/api/v1/staff-actions", params={"target": path.removeprefix("/api/v1")}
+        )
+    manages = Permission.MANAGE_STAFF in PERMISSIONS[role]
+    assert [one.json()] == [row for row in listed.json()["items"] if row["id"] == new]
+    for answer in (listed, one, done):
+        assert ("@example.com" in answer.text) is manages
+    if not manages:
+        assert one.json() == {"id": new, "name": "Zoe", "role": role, "enabled": True}
+    assert done.is_error or done.json()["items"][0]["after"]["name"] == "Zoe"
+
+
 async def test_nobody_signs_as_somebody_else(
     app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
 ) -> None:
