@@ -160,14 +160,16 @@ async def show_me(session: Session, asker: Asker) -> Me:
     return Me(id=asker.id, name=staff.name if staff else "", role=asker.role, permissions=may)
 
 
-@router.post("/me/password")
+@router.post(
+    "/me/password", responses={429: {"$ref": f"#/components/responses/{Code.TOO_MANY_SIGN_INS}"}}
+)
 @needs(Permission.CHANGE_OWN_PASSWORD)
 async def change_own_password(
     body: NewPassword, request: Request, session: Session, asker: Asker
 ) -> SessionsEnded:
     """Choose a password; every other session of mine ends."""
     staff = await _one(session, asker.id, lock=True)
-    await confirm_password(staff, body.current_password)
+    await confirm_password(request, session, staff, body.current_password)
     if body.new_password == body.current_password:
         raise Problem(Code.CONFLICT, "the new password is the old one")
     staff.password_hash = await hash_password(body.new_password, about=staff.email)

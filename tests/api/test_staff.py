@@ -44,7 +44,12 @@ async def _made(api: httpx2.AsyncClient, role: Role) -> str:
 
 
 async def _signed_in(
-    app: FastAPI, sessions: Sessions, staff_id: str, *, one_time: bool = False
+    app: FastAPI,
+    sessions: Sessions,
+    staff_id: str,
+    *,
+    one_time: bool = False,
+    address: str = "127.0.0.1",
 ) -> httpx2.AsyncClient:
     async with sessions.begin() as session:
         staff = await session.get_one(Staff, staff_id)
@@ -53,7 +58,7 @@ async def _signed_in(
         signed_in = await find_signed_in(session, token)
     assert signed_in is not None
     return httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app, raise_app_exceptions=False),
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False, client=(address, 1)),
         base_url="http://crm",
         cookies={SESSION_COOKIE: token},
         headers={CSRF_HEADER: signed_in.session.csrf_token},
@@ -213,6 +218,89 @@ async def test_a_password_for_once_opens_nothing_else(
             await session.scalars(sa.select(StaffAction).where(StaffAction.staff_id == staff_id))
         ).all()
     assert [one.after for one in recorded] == [{}]  # no password is kept
+
+
+async def test_an_open_session_does_not_find_out_its_password(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    """Neither by the API with and without a key, nor by the page; the sign-in waits with it."""
+    staff_id = await _made(api, Role.OPS)
+    once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
+    body = {"current_password": "wrong", "new_password": one_time_password()}
+    change = "/api/v1/staff/me/password"
+    sent = {"email": f"{staff_id}@example.com", "password": once}
+    address, elsewhere = uuid4().hex, uuid4().hex
+    from_elsewhere = httpx2.ASGITransport(app, client=(elsewhere, 1))
+    async with (
+        await _signed_in(app, sessions, staff_id, address=address) as client,
+        httpx2.AsyncClient(transport=from_elsewhere, base_url="http://crm") as stranger,
+    ):
+        typed = {**body, "repeated_password": body["new_password"]}
+        typed["csrf_token"] = client.headers[CSRF_HEADER]
+        for _ in range(FREE_FAILURES - 2):
+            assert_problem(await client.post(change, json=body), 422, "invalid_request")
+        keyed = await client.post(change, json=body, headers={"Idempotency-Key": uuid4().hex})
+        assert_problem(keyed, 422, "invalid_request")
+        assert (await client.post("/console/password", data=typed)).status_code == 422
+        right = {**body, "current_password": once}
+        waits = await client.post(change, json=right)
+        assert_problem(waits, 429, "too_many_sign_ins")
+        assert 0 < int(waits.headers["retry-after"]) <= FIRST_WAIT.total_seconds()
+        page = await client.post("/console/password", data={**typed, "current_password": once})
+        assert page.status_code == 429
+        assert "try again in" in page.text
+        assert (await stranger.post("/console/sign-in", data=sent)).status_code == 429
+        async with sessions.begin() as session:  # it has waited
+            await session.execute(sa.update(SignInFailure).values(blocked_until=sa.func.now()))
+        assert (await client.post(change, json=right)).status_code == 200
+    async with sessions() as session:
+        known = hashed(f"account {staff_id}@example.com")
+        assert await session.get(SignInFailure, known) is None
+        noted = await session.get(SignInFailure, hashed(f"address {address}"))
+    assert noted is not None
+    assert noted.failures == FREE_FAILURES  # the page's too: of the person, not of the server
+
+
+async def test_many_guesses_at_once_count_one_after_the_other(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+    address = uuid4().hex
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://crm") as stranger:
+
+        async def status(password: str) -> int:
+            sent = {"email": f"{staff_id}@example.com", "password": password}
+            return (await stranger.post("/console/sign-in", data=sent)).status_code
+
+        guesses = await asyncio.gather(*(status(f"guess {n}") for n in range(12)))
+        assert sorted(guesses) == [401] * FREE_FAILURES + [429] * (12 - FREE_FAILURES)
+
+
+async def test_signing_in_takes_no_failure_of_others_away_and_adds_none(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+    once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
+    address = uuid4().hex
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    about = sa.select(SignInFailure.failures, SignInFailure.blocked_until).where(
+        SignInFailure.subject == hashed(f"address {address}")
+    )
+    long_ago = sa.func.now() - timedelta(hours=20)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://crm") as browser:
+        nobody = {"email": f"{uuid4().hex}@example.com", "password": "wrong"}
+        assert (await browser.post("/console/sign-in", data=nobody)).status_code == 401
+        async with sessions.begin() as session:
+            mine = sa.update(SignInFailure).where(
+                SignInFailure.subject == hashed(f"address {address}")
+            )
+            await session.execute(mine.values(blocked_until=long_ago))
+            before = (await session.execute(about)).one()
+        sent = {"email": f"{staff_id}@example.com", "password": once}
+        assert (await browser.post("/console/sign-in", data=sent)).status_code == 303
+    async with sessions() as session:
+        assert (await session.execute(about)).one() == before
 
 
 async def test_no_password_stays_with_the_answer_to_a_key(
