@@ -4,6 +4,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from fastapi import Request
@@ -22,10 +23,12 @@ from database.queries.staff import (
 )
 from database.staff import Staff
 from domain.passwords import hashed_password, is_right
+from domain.staff import ONE_TIME_PASSWORD_LASTS
 
 
 async def sign_in(request: Request, held: Resources, email: str, password: str) -> str:
-    """Begin a session; the token for its cookie. Raises the 401 and 429 problems.
+    """Begin a session; the token for its cookie. Raises the 401 and 429 problems, and the 403 of a
+    password for once that has ended: only who knows that password is told so.
 
     A try counts for the account and for the address it comes from. It counts as failed before the
     password is looked at: many at once would each find nothing counted yet.
@@ -42,6 +45,7 @@ async def sign_in(request: Request, held: Resources, email: str, password: str) 
     fits = await asyncio.to_thread(is_right, password, known)
     if staff is None or staff.disabled_at is not None or not fits:
         raise Problem(Code.UNAUTHENTICATED, "the e-mail address or the password is not right")
+    _refuse_ended(staff)
     async with held.sessions.begin() as session:
         await forget_failures(session, account)
         await take_back(session, of_address)
@@ -59,7 +63,8 @@ async def new_session(session: AsyncSession, staff_id: str, browser: str) -> str
 async def confirm_password(
     request: Request, session: AsyncSession, staff: Staff, password: str
 ) -> None:
-    """That of the account which `session` has locked. Raises the problem of the field, and the 429.
+    """That of the account which `session` has locked. Raises the problem of the field, the 429, and
+    the 403 of a password for once that has ended.
 
     Who has found a session open must not find out its password either, so a failure counts as one
     of the sign-in does.
@@ -69,6 +74,7 @@ async def confirm_password(
     if not await asyncio.to_thread(is_right, password, staff.password_hash):
         note_if_refused(request, partial(_note_failures, subjects=subjects))
         raise invalid_field("/current_password", "is not right")
+    _refuse_ended(staff)
     await forget_failures(session, subjects[0])
 
 
@@ -84,6 +90,14 @@ def _tried(request: Request, email: str) -> tuple[str, str]:
     """What failures are counted for: the account and the address."""
     address = request.client.host if request.client else "unknown"
     return f"account {email.strip().lower()}", f"address {address}"
+
+
+def _refuse_ended(staff: Staff) -> None:
+    if staff.one_time_until is not None and staff.one_time_until <= datetime.now(UTC):
+        raise Problem(
+            Code.ONE_TIME_PASSWORD_ENDED,
+            f"it was good for {ONE_TIME_PASSWORD_LASTS // timedelta(hours=1)} hours",
+        )
 
 
 async def _refuse_blocked(session: AsyncSession, subjects: Sequence[str]) -> None:

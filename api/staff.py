@@ -1,6 +1,6 @@
 """Staff: accounts and roles, sessions that end at once, and what everybody did."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -51,6 +51,7 @@ class StaffView(Colleague):
 
     email: str
     one_time_password: bool = Field(description="true: has not chosen a password yet")
+    one_time_until: datetime | None = Field(description="when a password for once ends")
     disabled_at: datetime | None
     version: int
     recorded_at: datetime
@@ -82,10 +83,11 @@ class StaffChange(Body):
 
 
 class OneTimePassword(BaseModel):
-    """Shown this once; it opens nothing but the choice of another."""
+    """Shown this once; it opens nothing but the choice of another, until then."""
 
     id: str
     password: str
+    until: datetime
 
 
 class NewPassword(Body):
@@ -172,8 +174,7 @@ async def change_own_password(
     await confirm_password(request, session, staff, body.current_password)
     if body.new_password == body.current_password:
         raise Problem(Code.CONFLICT, "the new password is the old one")
-    staff.password_hash = await hash_password(body.new_password, about=staff.email)
-    staff.one_time_password = False
+    await _set_password(staff, body.new_password, one_time=False)
     here = await signed_in_by(request)
     ended = await end_sessions(session, staff_id=staff.id, but=here.session.id if here else None)
     return SessionsEnded(ended=ended)
@@ -213,7 +214,7 @@ async def create_staff(body: NewStaff, session: Session, response: Response) -> 
             one_time_password=True,
         )
         .on_conflict_do_nothing()
-        .returning(Staff.id)
+        .returning(Staff)
     )
     if made is None:
         raise Problem(
@@ -222,7 +223,7 @@ async def create_staff(body: NewStaff, session: Session, response: Response) -> 
             errors=[FieldError(pointer="/id", code="taken", detail="this id or address is taken")],
         )
     response.headers["Location"] = f"/api/v1/staff/{body.id}"
-    return OneTimePassword(id=body.id, password=password)
+    return _shown_once(made, password)
 
 
 @router.patch("/{staff_id}")
@@ -265,10 +266,9 @@ async def reset_staff_password(staff_id: StaffId, session: Session) -> OneTimePa
     """A new password for once; all sessions of that account end."""
     staff = await _one(session, staff_id, lock=True)
     password = one_time_password()
-    staff.password_hash = await hash_password(password, about=staff.email)
-    staff.one_time_password = True
+    await _set_password(staff, password, one_time=True)
     await end_sessions(session, staff_id=staff_id)
-    return OneTimePassword(id=staff_id, password=password)
+    return _shown_once(staff, password)
 
 
 @router.get("/{staff_id}/sessions")
@@ -319,6 +319,17 @@ async def list_staff_actions(
     return await read_page(
         session, statement, [StaffAction.id], paging, lambda row: _action_view(asker, row)
     )
+
+
+async def _set_password(staff: Staff, password: str, *, one_time: bool) -> None:
+    staff.password_hash = await hash_password(password, about=staff.email)
+    staff.password_set_at = datetime.now(UTC)
+    staff.one_time_password = one_time
+
+
+def _shown_once(staff: Staff, password: str) -> OneTimePassword:
+    assert staff.one_time_until is not None
+    return OneTimePassword(id=staff.id, password=password, until=staff.one_time_until)
 
 
 def _view(asker: Principal, staff: Staff) -> StaffView | Colleague:
