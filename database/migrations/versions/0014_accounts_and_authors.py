@@ -1,7 +1,8 @@
-"""A password for once ends: since when an account has its password."""
+"""Since when an account has its password, and everybody who wrote in a draft."""
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision: str = "0014"
 down_revision: str | None = "0012"
@@ -21,7 +22,14 @@ def upgrade() -> None:
             nullable=False,
         ),
     )
+    op.add_column(
+        "template_versions",
+        sa.Column("editors", postgresql.JSONB(), server_default=sa.text("'[]'"), nullable=False),
+    )
+    # Who else wrote in them was not kept.
+    op.execute("UPDATE template_versions SET editors = jsonb_build_array(author)")
 
 
 def downgrade() -> None:
+    op.drop_column("template_versions", "editors")
     op.drop_column("staff", "password_set_at")
