@@ -77,7 +77,7 @@ class StaffAction(Base):
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
     request_id: Mapped[str]
-    recorded_at: Mapped[datetime] = written_now()
+    recorded_at: Mapped[datetime] = mapped_column(server_default=sa.func.now(), index=True)
 
 
 class SavedView(Base):

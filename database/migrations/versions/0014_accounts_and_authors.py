@@ -1,4 +1,4 @@
-"""Since when an account has its password, and everybody who wrote in a draft."""
+"""Since when an account has its password, everybody who wrote in a draft; old actions are found."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,8 +28,10 @@ def upgrade() -> None:
     )
     # Who else wrote in them was not kept.
     op.execute("UPDATE template_versions SET editors = jsonb_build_array(author)")
+    op.create_index(op.f("ix_staff_actions_recorded_at"), "staff_actions", ["recorded_at"])
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_staff_actions_recorded_at"), "staff_actions")
     op.drop_column("template_versions", "editors")
     op.drop_column("staff", "password_set_at")
