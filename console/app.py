@@ -67,6 +67,7 @@ _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 def install(app: FastAPI) -> None:
     """Raises RuntimeError when an asset of an installed package is missing."""
     found = assets()
+    app.state.streams = live.Streams()
 
     async def show_asset(name: str) -> Response:
         if name not in found:
