@@ -74,7 +74,9 @@ def install(app: FastAPI) -> None:
             raise Problem(Code.UNKNOWN_ROUTE, f"there is no {name[:60]!a} here")
         return FileResponse(found[name], headers=_FOR_EVER)
 
-    app.add_api_route(f"{PREFIX}/static/{{name}}", show_asset, include_in_schema=False)
+    app.add_api_route(
+        f"{PREFIX}/static/{{name}}", show_asset, methods=["GET", "HEAD"], include_in_schema=False
+    )
     for router in (sign_in.open_to_all, *SCREENS):
         app.include_router(router, prefix=PREFIX, include_in_schema=False)
     app.include_router(_nowhere, prefix=PREFIX, include_in_schema=False)

@@ -13,6 +13,7 @@ from fastapi.routing import iter_route_contexts
 from api.deps import SAFE_METHODS
 from api.routing import ApiRoute, needed_permission
 from console.navigation import GROUPS
+from console.rendering import asset
 from database.base import Sessions
 from domain.staff import PERMISSIONS, Permission
 from domain.tasks import Role
@@ -109,6 +110,23 @@ async def test_homes_do_not_wait_for_one_another(app: FastAPI, sessions: Session
     assert {home.status_code for home in homes} == {200}
     assert all("Schedules that are paused" in home.text for home in homes)
     assert not [home for home in homes if "PostgreSQL does not answer" in home.text]
+
+
+async def test_a_head_is_answered_as_its_get(
+    app: FastAPI, sessions: Sessions, console_url: str
+) -> None:
+    async with (
+        calling_as(app, sessions, Role.OPS) as client,
+        httpx2.AsyncClient(base_url=console_url, cookies=client.cookies, timeout=30) as browser,
+    ):
+        for path, status in (
+            *(("/console", 200), ("/console/tasks", 200), ("/console/staff", 403)),
+            *(("/console/sign-in", 303), (asset("console.css"), 200), ("/console/none", 404)),
+            ("/console/live?topics=tasks", 404),  # a stream has no end to wait for
+        ):
+            answer = await browser.head(path)
+            assert (path, answer.status_code, answer.content) == (path, status, b"")
+            assert "application/problem" not in answer.headers.get("content-type", "")
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:
