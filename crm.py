@@ -288,7 +288,7 @@ def add_staff(
     name: Annotated[str, typer.Option(help="As colleagues see it.")],
     role: Annotated[Role, typer.Option(help="What they may do.")],
 ) -> None:
-    """Make an account and print its password, which is good for once."""
+    """Make an account and print its password, good for once and for 72 hours."""
     body = {"id": staff_id, "email": email, "name": name, "role": role.value}
     print(_ask("POST", "/api/v1/staff", body)["password"])
 
@@ -297,7 +297,7 @@ def add_staff(
 def reset_staff(
     staff_id: Annotated[str, typer.Argument(metavar="ID", help="Of the account, as in the list.")],
 ) -> None:
-    """Print a new password, good for once; all sessions of the account end."""
+    """Print a new password, good for once and for 72 hours; the account's sessions end."""
     print(_ask("POST", f"/api/v1/staff/{staff_id}/password-resets")["password"])
 
 

@@ -1,4 +1,4 @@
-"""Deletes what people wrote, and were written, once its time is over.
+"""Deletes what people wrote, were written, and did here, once its time is over.
 
 The policy of kind storage says when, in the customer's business time. The facts stay: that it was
 sent, when, where to, from which wording, and what came of it. What is still in use waits: a message
@@ -92,6 +92,14 @@ _MAILS = f"""
         FROM old WHERE r.id = old.id)
     SELECT count(*) AS deleted, max(at) AS reached FROM old
 """
+_ACTIONS = """
+    WITH old AS (
+        SELECT a.id, a.recorded_at AS at FROM staff_actions a
+        WHERE a.recorded_at >= :since AND a.recorded_at < :until
+        ORDER BY a.recorded_at, a.id LIMIT :most FOR UPDATE SKIP LOCKED),
+    gone AS (DELETE FROM staff_actions a USING old WHERE a.id = old.id)
+    SELECT count(*) AS deleted, max(at) AS reached FROM old
+"""
 
 
 class _Kind(NamedTuple):
@@ -106,6 +114,7 @@ _KINDS = (
     _Kind(_REACTIONS, lambda policy: policy.reactions),
     _Kind(_TEXTS, lambda policy: policy.message_texts),
 )
+_OF_STAFF = _Kind(_ACTIONS, lambda policy: policy.staff_actions)
 
 
 async def delete_past(sessions: Sessions, now: datetime, beat: Callable[[], None]) -> int:
@@ -121,7 +130,7 @@ async def delete_past(sessions: Sessions, now: datetime, beat: Callable[[], None
     clocks[None] = REAL_TIME
     deleted = 0
     for simulation, clock in clocks.items():
-        for kind in _KINDS:
+        for kind in (*_KINDS, _OF_STAFF) if simulation is None else _KINDS:
             until = _moment_before(clock, now, kind.kept_for(policy))
             batch, since = kind.most, _FIRST
             while batch == kind.most:

@@ -36,6 +36,7 @@ class Code(StrEnum):
     FORBIDDEN = "forbidden"
     INVALID_CSRF_TOKEN = "invalid_csrf_token"
     PASSWORD_CHANGE_REQUIRED = "password_change_required"
+    ONE_TIME_PASSWORD_ENDED = "one_time_password_ended"
     TOO_MANY_SIGN_INS = "too_many_sign_ins"
     NOT_FOUND = "not_found"
     UNKNOWN_ROUTE = "unknown_route"
@@ -113,6 +114,11 @@ EXPLAINED: dict[Code, Explained] = {
     ),
     Code.PASSWORD_CHANGE_REQUIRED: Explained(
         403, "The password was for once only", "Choose your own: POST /api/v1/staff/me/password."
+    ),
+    Code.ONE_TIME_PASSWORD_ENDED: Explained(
+        403,
+        "The password for once has ended",
+        "An administrator makes a new one, or `python crm.py staff reset ID` on the server.",
     ),
     Code.TOO_MANY_SIGN_INS: Explained(
         429, "Too many failed sign-ins", "Wait as long as Retry-After says, then try again."

@@ -41,7 +41,7 @@ class NewPublication(Body):
     """The draft that comes into force. If-Match: the ETag of what was looked at."""
 
     number: int = Field(ge=1, le=1_000_000, strict=True)
-    by: StaffId = Field("api", description="of marketing: another than the author")
+    by: StaffId = Field("api", description="of marketing: nobody who wrote in it")
 
 
 class RollBack(Body):
@@ -75,13 +75,15 @@ async def publish_template(
 ) -> VersionView:
     """Publish a draft: refused with every fault and its line; the next message is written from it.
 
-    A marketing wording is published by another person than its author.
+    A marketing wording is published by a person who wrote nothing in the draft.
     """
     expected = expected_version(if_match)
     draft = await version_of(session, template, body.number, lock=True)
     refuse_other_than_draft(draft, expected)
-    if may_claim(template) and draft.author == body.by:
-        raise Problem(Code.CONFLICT, "marketing is published by another person than its author")
+    if may_claim(template) and body.by in draft.editors:
+        raise Problem(
+            Code.CONFLICT, "marketing is published by another person than those who wrote it"
+        )
     await _refuse_faulty(session, held, draft)
     draft.replaced = await _retire(session, template, draft.locale, draft.tone)
     await _publish(session, draft, body.by)
@@ -119,6 +121,7 @@ async def roll_back_template(
         **sources_of(earlier).model_dump(),
         claims=earlier.claims,
         author=earlier.author,
+        editors=earlier.editors,
         restores=earlier.number,
         replaced=replaced,
     )

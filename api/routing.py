@@ -4,7 +4,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -32,6 +32,7 @@ _SECRETS = frozenset({"password", "new_password", "current_password"})
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = Callable[..., Any]
+Note = Callable[[AsyncSession], Awaitable[None]]
 
 
 def requires_key(endpoint: Endpoint) -> Endpoint:
@@ -128,15 +129,19 @@ class ApiRoute(APIRoute):
             acts = principal.is_staff and request.method not in SAFE_METHODS
             carry_out = _recorded(answer, self.endpoint, principal) if acts else answer
             key = _idempotency_key(request) if request.method == "POST" else None
-            if key is not None:
-                return await _answer_once(request, principal.id, key, carry_out)
-            if request.method == "POST" and key_is_required(self.endpoint):
+            if key is None and request.method == "POST" and key_is_required(self.endpoint):
                 raise Problem(Code.KEY_REQUIRED, "this request must carry an Idempotency-Key")
-            if not acts:
+            if key is None and not acts:
                 return await answer(request)
-            async with resources(request).sessions.begin() as session:
-                request.state.session = session
-                return await carry_out(request)
+            try:
+                async with resources(request).sessions.begin() as session:
+                    request.state.session = session
+                    if key is not None:
+                        return await _answer_once(request, session, principal.id, key, carry_out)
+                    return await carry_out(request)
+            except Problem:
+                await _note_refused(request)
+                raise
 
         return handle
 
@@ -175,6 +180,18 @@ def _recorded(answer: Handler, endpoint: Endpoint, principal: Principal) -> Hand
         return response
 
     return act
+
+
+def note_if_refused(request: Request, note: Note) -> None:
+    """What is written although the request is refused, after its own transaction is rolled back."""
+    request.state.note_if_refused = note
+
+
+async def _note_refused(request: Request) -> None:
+    note: Note | None = getattr(request.state, "note_if_refused", None)
+    if note is not None:
+        async with resources(request).sessions.begin() as session:
+            await note(session)
 
 
 async def _told(request: Request) -> dict[str, Any] | None:
@@ -250,7 +267,9 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
-async def _answer_once(request: Request, principal: str, key: str, answer: Handler) -> Response:
+async def _answer_once(
+    request: Request, session: AsyncSession, principal: str, key: str, answer: Handler
+) -> Response:
     """Answer, and keep the answer in the transaction of the effect.
 
     A twin waits on the unique index until the first has committed, then gets the same answer. What
@@ -259,26 +278,24 @@ async def _answer_once(request: Request, principal: str, key: str, answer: Handl
     request.state.idempotency_key = key
     route = f"{request.method} {request.url.path}"
     fingerprint = await _fingerprint(request)
-    async with resources(request).sessions.begin() as session:
-        claim = insert(IdempotentAnswer).values(
-            principal=principal, route=route, key=key, fingerprint=fingerprint
-        )
-        claimed = await session.scalar(
-            claim.on_conflict_do_update(
-                index_elements=["principal", "route", "key"],
-                set_={"fingerprint": fingerprint, "recorded_at": sa.func.now()},
-                where=IdempotentAnswer.recorded_at < sa.func.now() - ANSWERS_KEPT_FOR,
-            ).returning(IdempotentAnswer.id)
-        )
-        if claimed is None:
-            return await _replay(session, principal, route, key, fingerprint)
-        request.state.session = session
-        response = await answer(request)
-        await session.execute(
-            sa.update(IdempotentAnswer)
-            .where(IdempotentAnswer.id == claimed)
-            .values(status=response.status_code, body=_kept(response))
-        )
+    claim = insert(IdempotentAnswer).values(
+        principal=principal, route=route, key=key, fingerprint=fingerprint
+    )
+    claimed = await session.scalar(
+        claim.on_conflict_do_update(
+            index_elements=["principal", "route", "key"],
+            set_={"fingerprint": fingerprint, "recorded_at": sa.func.now()},
+            where=IdempotentAnswer.recorded_at < sa.func.now() - ANSWERS_KEPT_FOR,
+        ).returning(IdempotentAnswer.id)
+    )
+    if claimed is None:
+        return await _replay(session, principal, route, key, fingerprint)
+    response = await answer(request)
+    await session.execute(
+        sa.update(IdempotentAnswer)
+        .where(IdempotentAnswer.id == claimed)
+        .values(status=response.status_code, body=_kept(response))
+    )
     return response
 
 

@@ -1,6 +1,6 @@
 """Staff: accounts and roles, sessions that end at once, and what everybody did."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -20,7 +20,7 @@ from api.sign_in import confirm_password, hash_password
 from database.queries.staff import end_sessions
 from database.staff import Staff, StaffAction, StaffSession
 from domain.passwords import one_time_password
-from domain.staff import PERMISSIONS, PROGRAM, Permission
+from domain.staff import PERMISSIONS, PROGRAM, Permission, Principal
 from domain.tasks import Role
 
 router = APIRouter(prefix="/staff", tags=["staff"], route_class=ApiRoute)
@@ -33,16 +33,25 @@ _IS_ADMIN = (Staff.role == Role.ADMIN) & Staff.disabled_at.is_(None)  # who can 
 Password = Annotated[str, StringConstraints(max_length=256)]
 
 
-class StaffView(BaseModel):
-    """A member of staff. The id stands for the person in processes and logs."""
+class Colleague(BaseModel):
+    """A member of staff, as everybody who works here sees one: to own things and take them over.
+    The id stands for the person in processes and logs.
+    """
 
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    email: str
     name: str
     role: Role
+    enabled: bool = Field(description="false: the account is closed")
+
+
+class StaffView(Colleague):
+    """The account of a member of staff, for who may manage staff."""
+
+    email: str
     one_time_password: bool = Field(description="true: has not chosen a password yet")
+    one_time_until: datetime | None = Field(description="when a password for once ends")
     disabled_at: datetime | None
     version: int
     recorded_at: datetime
@@ -74,10 +83,11 @@ class StaffChange(Body):
 
 
 class OneTimePassword(BaseModel):
-    """Shown this once; it opens nothing but the choice of another."""
+    """Shown this once; it opens nothing but the choice of another, until then."""
 
     id: str
     password: str
+    until: datetime
 
 
 class NewPassword(Body):
@@ -127,11 +137,12 @@ class StaffActionView(BaseModel):
 @router.get("")
 async def list_staff(
     session: Session,
+    asker: Asker,
     paging: Paging,
     role: Annotated[Role | None, Query()] = None,
     disabled: Annotated[bool | None, Query()] = None,
-) -> Page[StaffView]:
-    """Everybody who works here, by id."""
+) -> Page[StaffView | Colleague]:
+    """Everybody who works here, by id; their accounts only to who may manage staff."""
     statement = sa.select(Staff)
     if role is not None:
         statement = statement.where(Staff.role == role)
@@ -139,7 +150,7 @@ async def list_staff(
         is_disabled = Staff.disabled_at.is_not(None)
         statement = statement.where(is_disabled if disabled else ~is_disabled)
     return await read_page(
-        session, statement, [Staff.id], paging, StaffView.model_validate, descending=False
+        session, statement, [Staff.id], paging, lambda row: _view(asker, row), descending=False
     )
 
 
@@ -151,18 +162,19 @@ async def show_me(session: Session, asker: Asker) -> Me:
     return Me(id=asker.id, name=staff.name if staff else "", role=asker.role, permissions=may)
 
 
-@router.post("/me/password")
+@router.post(
+    "/me/password", responses={429: {"$ref": f"#/components/responses/{Code.TOO_MANY_SIGN_INS}"}}
+)
 @needs(Permission.CHANGE_OWN_PASSWORD)
 async def change_own_password(
     body: NewPassword, request: Request, session: Session, asker: Asker
 ) -> SessionsEnded:
     """Choose a password; every other session of mine ends."""
     staff = await _one(session, asker.id, lock=True)
-    await confirm_password(staff, body.current_password)
+    await confirm_password(request, session, staff, body.current_password)
     if body.new_password == body.current_password:
         raise Problem(Code.CONFLICT, "the new password is the old one")
-    staff.password_hash = await hash_password(body.new_password, about=staff.email)
-    staff.one_time_password = False
+    await _set_password(staff, body.new_password, one_time=False)
     here = await signed_in_by(request)
     ended = await end_sessions(session, staff_id=staff.id, but=here.session.id if here else None)
     return SessionsEnded(ended=ended)
@@ -178,11 +190,13 @@ async def set_own_preferences(body: Preferences, session: Session, asker: Asker)
 
 
 @router.get("/{staff_id}")
-async def show_staff(staff_id: StaffId, session: Session, response: Response) -> StaffView:
+async def show_staff(
+    staff_id: StaffId, session: Session, asker: Asker, response: Response
+) -> StaffView | Colleague:
     """One member of staff; the ETag is what PATCH needs."""
     staff = await _one(session, staff_id)
     response.headers["ETag"] = etag(staff.version)
-    return StaffView.model_validate(staff)
+    return _view(asker, staff)
 
 
 @router.post("", status_code=201)
@@ -200,7 +214,7 @@ async def create_staff(body: NewStaff, session: Session, response: Response) -> 
             one_time_password=True,
         )
         .on_conflict_do_nothing()
-        .returning(Staff.id)
+        .returning(Staff)
     )
     if made is None:
         raise Problem(
@@ -209,7 +223,7 @@ async def create_staff(body: NewStaff, session: Session, response: Response) -> 
             errors=[FieldError(pointer="/id", code="taken", detail="this id or address is taken")],
         )
     response.headers["Location"] = f"/api/v1/staff/{body.id}"
-    return OneTimePassword(id=body.id, password=password)
+    return _shown_once(made, password)
 
 
 @router.patch("/{staff_id}")
@@ -252,10 +266,9 @@ async def reset_staff_password(staff_id: StaffId, session: Session) -> OneTimePa
     """A new password for once; all sessions of that account end."""
     staff = await _one(session, staff_id, lock=True)
     password = one_time_password()
-    staff.password_hash = await hash_password(password, about=staff.email)
-    staff.one_time_password = True
+    await _set_password(staff, password, one_time=True)
     await end_sessions(session, staff_id=staff_id)
-    return OneTimePassword(id=staff_id, password=password)
+    return _shown_once(staff, password)
 
 
 @router.get("/{staff_id}/sessions")
@@ -290,6 +303,7 @@ async def end_staff_sessions(
 @needs(Permission.READ_AUDIT)
 async def list_staff_actions(
     session: Session,
+    asker: Asker,
     paging: Paging,
     staff_id: Annotated[StaffId | None, Query()] = None,
     target: Annotated[
@@ -303,8 +317,33 @@ async def list_staff_actions(
     if target is not None:
         statement = statement.where(StaffAction.target.startswith(target, autoescape=True))
     return await read_page(
-        session, statement, [StaffAction.id], paging, StaffActionView.model_validate
+        session, statement, [StaffAction.id], paging, lambda row: _action_view(asker, row)
     )
+
+
+async def _set_password(staff: Staff, password: str, *, one_time: bool) -> None:
+    staff.password_hash = await hash_password(password, about=staff.email)
+    staff.password_set_at = datetime.now(UTC)
+    staff.one_time_password = one_time
+
+
+def _shown_once(staff: Staff, password: str) -> OneTimePassword:
+    assert staff.one_time_until is not None
+    return OneTimePassword(id=staff.id, password=password, until=staff.one_time_until)
+
+
+def _view(asker: Principal, staff: Staff) -> StaffView | Colleague:
+    seen = StaffView if asker.may(Permission.MANAGE_STAFF) else Colleague
+    return seen.model_validate(staff)
+
+
+def _action_view(asker: Principal, action: StaffAction) -> StaffActionView:
+    """What was done to an account is told without its address to who could not read that there."""
+    view = StaffActionView.model_validate(action)
+    if action.target.startswith("/staff") and not asker.may(Permission.MANAGE_STAFF):
+        for told in (view.before, view.after):
+            (told or {}).pop("email", None)
+    return view
 
 
 def _permit_own(asker_id: str, staff_id: str, may_all: bool) -> None:

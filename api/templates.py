@@ -107,7 +107,8 @@ class VersionView(BaseModel):
     state: VersionState
     revision: int = Field(description="of a draft; in its ETag")
     claims: list[str] = Field(description="the marketing claims it makes")
-    author: str
+    author: str = Field(description="who wrote in it last")
+    editors: list[str] = Field(description="everybody who wrote in it")
     created_at: datetime
     published_by: str | None
     published_at: datetime | None
@@ -212,6 +213,7 @@ async def draft_template(
             tone=body.tone,
             claims=sorted({claim.id for claim in verdict.claims}),
             author=body.by,
+            editors=[body.by],
             **sources.model_dump(),
         )
         .on_conflict_do_nothing()
@@ -244,10 +246,12 @@ async def replace_template_draft(
     refuse_other_than_draft(draft, expected)
     sources = body.parts()
     verdict = await held.workshop.check(template, draft.locale, sources)
+    if sources != sources_of(draft):  # who only saves it again has written nothing
+        draft.author = body.by
+        draft.editors = sorted({*draft.editors, body.by})
     for part, text in sources:
         setattr(draft, part, text)
     draft.claims = sorted({claim.id for claim in verdict.claims})
-    draft.author = body.by
     draft.revision += 1
     await session.flush()
     response.headers["ETag"] = etag(draft.revision)

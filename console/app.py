@@ -1,8 +1,10 @@
 """Puts the console into the application: screens, what browsers load, and where one signs in."""
 
-from fastapi import APIRouter, FastAPI
-from fastapi.responses import FileResponse, Response
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, RedirectResponse, Response
+from fastapi.routing import APIRoute
 
+from api.deps import SAFE_METHODS
 from api.errors import Code, Problem
 from console import (
     account,
@@ -30,7 +32,7 @@ from console import (
     tasks,
     templates,
 )
-from console.desk import PREFIX
+from console.desk import PREFIX, segment
 from console.rendering import assets
 from console.routes import ConsoleRoute
 
@@ -60,6 +62,7 @@ SCREENS: tuple[APIRouter, ...] = (
     starts.router,
     saved_views.router,
 )
+_ROUTES = [one for router in SCREENS for one in router.routes if isinstance(one, APIRoute)]
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
@@ -67,19 +70,33 @@ _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 def install(app: FastAPI) -> None:
     """Raises RuntimeError when an asset of an installed package is missing."""
     found = assets()
+    app.state.streams = live.Streams()
 
     async def show_asset(name: str) -> Response:
         if name not in found:
             raise Problem(Code.UNKNOWN_ROUTE, f"there is no {name[:60]!a} here")
         return FileResponse(found[name], headers=_FOR_EVER)
 
-    app.add_api_route(f"{PREFIX}/static/{{name}}", show_asset, include_in_schema=False)
+    app.add_api_route(
+        f"{PREFIX}/static/{{name}}", show_asset, methods=["GET", "HEAD"], include_in_schema=False
+    )
     for router in (sign_in.open_to_all, *SCREENS):
         app.include_router(router, prefix=PREFIX, include_in_schema=False)
     app.include_router(_nowhere, prefix=PREFIX, include_in_schema=False)
 
 
 @_nowhere.api_route("/{rest:path}", methods=["GET", "POST"])
-async def show_nothing(rest: str) -> Response:
-    """An address that is none of ours: told as a page, after the sign-in."""
+async def show_nothing(request: Request, rest: str) -> Response:
+    """An address that is none of ours: told as a page, after the sign-in. What only a form is sent
+    to, such as a preview that is loaded again or was kept as a bookmark: the page above it.
+    """
+    path = f"/{rest}"
+    if request.method in SAFE_METHODS and _takes(path, "POST"):
+        while path and not _takes(path, "GET"):
+            path = path.rpartition("/")[0]
+        return RedirectResponse(f"{PREFIX}{segment(path)}", 303)
     raise Problem(Code.UNKNOWN_ROUTE, f"nothing is at {PREFIX}/{rest[:200]}")
+
+
+def _takes(path: str, method: str) -> bool:
+    return any(method in one.methods and one.path_regex.match(path) for one in _ROUTES)

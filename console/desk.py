@@ -102,7 +102,10 @@ class Desk:
         headers: Mapping[str, str] | None = None,
     ) -> Json:
         # In this process, by the same door as everybody: what a role may not do is refused there.
-        transport = httpx2.ASGITransport(self._as_viewer, raise_app_exceptions=False)
+        caller = self.request.client or ("unknown", 0)
+        transport = httpx2.ASGITransport(
+            self._as_viewer, raise_app_exceptions=False, client=(caller[0], caller[1])
+        )
         cookies = {SESSION_COOKIE: self.request.cookies.get(SESSION_COOKIE, "")}
         async with httpx2.AsyncClient(
             transport=transport, base_url="http://console", cookies=cookies, timeout=30

@@ -1,7 +1,8 @@
 """Server-sent events: says that something a page shows has changed; the page fetches what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -39,26 +40,59 @@ _EVERY = 1.0  # seconds between looks
 _OPEN_FOR = 600  # looks; then the browser comes again, and the session is asked for anew
 _PING_EVERY = 15
 _RETRY = 3000  # milliseconds
+# A page that nobody looks at follows nothing, so these are windows side by side.
+MOST_STREAMS = 8
+
+
+class Streams:
+    """The open streams of each session in this process, the oldest first."""
+
+    def __init__(self) -> None:
+        self._open: dict[UUID, list[asyncio.Event]] = {}
+
+    @contextlib.contextmanager
+    def one_more(self, session_id: UUID) -> Iterator[asyncio.Event]:
+        """Set when this one has to end, since another has begun that is one too many."""
+        streams = self._open.setdefault(session_id, [])
+        ending = asyncio.Event()
+        streams.append(ending)
+        if len(streams) > MOST_STREAMS:
+            streams.pop(0).set()
+        try:
+            yield ending
+        finally:
+            if ending in streams:
+                streams.remove(ending)
+            if self._open.get(session_id) == []:
+                del self._open[session_id]
 
 
 @router.get("/live", response_class=EventSourceResponse)
 async def follow_changes(
     request: Request, desk: AtDesk, topics: Annotated[str, Query(max_length=400)]
 ) -> AsyncIterator[ServerSentEvent]:
-    """`changed` whenever one of the topics did, at most once a second."""
+    """`changed` whenever one of the topics did, at most once a second; `crowded` when the session
+    follows in too many windows: this one shall not come again until somebody looks at it.
+    """
     wanted = topics.split(",")
-    known = await _state_of(desk.held.sessions, wanted)
-    yield ServerSentEvent(comment="following", retry=_RETRY)
-    for look in range(1, _OPEN_FOR):
-        await asyncio.sleep(_EVERY)
-        if look % 60 == 0 and await signed_in_by(request) is None:
-            return
-        now = await _state_of(desk.held.sessions, wanted)
-        if now != known:
-            known = now
-            yield ServerSentEvent(event="changed", data="", id=str(look))
-        elif look % _PING_EVERY == 0:
-            yield ServerSentEvent(comment="still here")
+    streams: Streams = request.app.state.streams
+    with streams.one_more(desk.viewer.session_id) as ending:
+        known = await _state_of(desk.held.sessions, wanted)
+        yield ServerSentEvent(comment="following", retry=_RETRY)
+        for look in range(1, _OPEN_FOR):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), _EVERY)
+            if ending.is_set():
+                yield ServerSentEvent(event="crowded", data="")
+                return
+            if look % 60 == 0 and await signed_in_by(request) is None:
+                return
+            now = await _state_of(desk.held.sessions, wanted)
+            if now != known:
+                known = now
+                yield ServerSentEvent(event="changed", data="", id=str(look))
+            elif look % _PING_EVERY == 0:
+                yield ServerSentEvent(comment="still here")
 
 
 async def _state_of(sessions: Sessions, topics: Sequence[str]) -> tuple[object, ...]:

@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from fastapi.routing import APIRoute
+from fastapi.sse import EventSourceResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from temporalio.service import RPCError
@@ -41,7 +42,16 @@ async def read_form(request: Request) -> dict[str, list[str]]:
 
 
 class ConsoleRoute(APIRoute):
-    """Needs a session: else the sign-in, which gives back what had been typed."""
+    """Needs a session: else the sign-in, which gives back what had been typed.
+
+    A HEAD is a GET whose body the server leaves out, as with Starlette's own routes; but a stream
+    has no end.
+    """
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        super().__init__(path, endpoint, **options)
+        if "GET" in self.methods and self.response_class is not EventSourceResponse:
+            self.methods.add("HEAD")
 
     def get_route_handler(self) -> Handler:
         answer = super().get_route_handler()

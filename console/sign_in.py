@@ -19,7 +19,7 @@ open_to_all = APIRouter()
 router = APIRouter(route_class=ConsoleRoute)
 
 
-@open_to_all.get("/sign-in")
+@open_to_all.api_route("/sign-in", methods=["GET", "HEAD"])
 async def show_sign_in(request: Request, next: str = PREFIX) -> Response:
     """The page; whoever is signed in goes on."""
     if await signed_in_by(request) is not None:

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, uuid_key, written_now
+from domain.staff import ONE_TIME_PASSWORD_LASTS
 from domain.tasks import Role
 
 
@@ -21,6 +22,7 @@ class Staff(Base):
     name: Mapped[str]
     role: Mapped[Role]
     password_hash: Mapped[str]  # argon2id, with its parameters
+    password_set_at: Mapped[datetime] = written_now()
     one_time_password: Mapped[bool]  # to be replaced at the first sign-in
     preferences: Mapped[dict[str, Any]] = mapped_column(server_default=sa.text("'{}'"))
     disabled_at: Mapped[datetime | None]
@@ -28,6 +30,14 @@ class Staff(Base):
     recorded_at: Mapped[datetime] = written_now()
 
     __table_args__ = (sa.Index("uq_staff_email", sa.text("lower(email)"), unique=True),)
+
+    @property
+    def one_time_until(self) -> datetime | None:
+        return self.password_set_at + ONE_TIME_PASSWORD_LASTS if self.one_time_password else None
+
+    @property
+    def enabled(self) -> bool:
+        return self.disabled_at is None
 
 
 class StaffSession(Base):
@@ -67,7 +77,7 @@ class StaffAction(Base):
     before: Mapped[dict[str, Any] | None]
     after: Mapped[dict[str, Any] | None]
     request_id: Mapped[str]
-    recorded_at: Mapped[datetime] = written_now()
+    recorded_at: Mapped[datetime] = mapped_column(server_default=sa.func.now(), index=True)
 
 
 class SavedView(Base):

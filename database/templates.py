@@ -28,7 +28,8 @@ class TemplateVersion(Base):
     body_mjml: Mapped[str]
     sms: Mapped[str | None]
     claims: Mapped[list[str]] = mapped_column(default=list)  # that a published wording makes
-    author: Mapped[str]
+    author: Mapped[str]  # who wrote in it last
+    editors: Mapped[list[str]] = mapped_column(default=list, server_default=sa.text("'[]'"))
     restores: Mapped[int | None]  # the number it has the wording of, when it is a roll-back
     replaced: Mapped[int | None]  # the number that was in force before; null: the file
     revision: Mapped[int] = mapped_column(default=1)  # of a draft

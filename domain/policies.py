@@ -289,6 +289,13 @@ class StoragePolicy(_Policy):
     raw_mails: timedelta = _duration(
         timedelta(days=180), "a mail that came to us as it came, with its attachments"
     )
+    # Who publishes a policy must not be able to delete with it what he did.
+    staff_actions: timedelta = Field(
+        timedelta(days=1095),
+        ge=timedelta(days=365),
+        le=timedelta(days=3650),
+        description="what staff did, with before and after; machine time, at least a year",
+    )
 
 
 Policy = (

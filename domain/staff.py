@@ -11,6 +11,8 @@ from domain.tasks import Role
 # OWASP ASVS 5.0 §7.3: a session ends by rest and by age.
 SESSION_RESTS_AT_MOST = timedelta(hours=12)
 SESSION_LASTS_AT_MOST = timedelta(days=7)
+# NIST SP 800-63B §5.1.3 lets a secret that was handed over be of use for a while only.
+ONE_TIME_PASSWORD_LASTS = timedelta(hours=72)
 # Failures for one account or one address, then it waits twice as long after each further one.
 FREE_FAILURES = 5
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=10), timedelta(minutes=15)

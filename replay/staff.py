@@ -57,7 +57,8 @@ def demo_staff(run: RunFile) -> DemoStaff:
                 "INSERT INTO staff"
                 " (id, email, name, role, password_hash, one_time_password, version)"
                 " VALUES (%s, %s, %s, %s, %s, false, 1)"
-                " ON CONFLICT (id) DO UPDATE SET password_hash = excluded.password_hash",
+                " ON CONFLICT (id) DO UPDATE"
+                " SET password_hash = excluded.password_hash, password_set_at = now()",
                 (
                     f"demo-{role.replace('_', '-')}",
                     *(emails[role], name, role.value),

@@ -7,8 +7,9 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from domain.staff import ONE_TIME_PASSWORD_LASTS
 from settings import Settings
 from supervisor import refusals
 from supervisor.children import bound_log
@@ -221,7 +222,8 @@ class _Supervisor:
         if self._first is not None:
             self._say(
                 f"  sign in to the console as {self._first.email} with {self._first.password} "
-                "(shown this once; you choose another then)"
+                f"(shown this once, good for {ONE_TIME_PASSWORD_LASTS // timedelta(hours=1)} hours;"
+                " you choose another then)"
             )
         self._say(f"ready ({seconds:.1f} s); Ctrl-C stops everything")
 

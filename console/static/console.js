@@ -91,7 +91,7 @@ function announce(count) {
 
 const topics = [...new Set([...document.querySelectorAll("[data-live]")].map((region) => region.dataset.live))];
 if (topics.length) {
-  const source = new EventSource(`/console/live?topics=${encodeURIComponent(topics.join(","))}`);
+  let source = null;
   let due = null;
   const look = () => {
     if (due) return;
@@ -102,9 +102,21 @@ if (topics.length) {
       if (answer.ok && !answer.redirected) exchange(new DOMParser().parseFromString(await answer.text(), "text/html"));
     }, 400);
   };
-  source.addEventListener("open", look);  // what changed after the page was made, or while we were cut off
-  source.addEventListener("changed", look);
-  addEventListener("pagehide", () => source.close());
+  const follow = () => {
+    if (source || document.hidden) return;
+    source = new EventSource(`/console/live?topics=${encodeURIComponent(topics.join(","))}`);
+    source.addEventListener("open", look);  // what changed after the page was made, or while we were cut off
+    source.addEventListener("changed", look);
+    source.addEventListener("crowded", rest);  // other windows follow: again when somebody comes back to this one
+  };
+  const rest = () => {
+    source?.close();
+    source = null;
+  };
+  document.addEventListener("visibilitychange", () => document.hidden ? rest() : follow());
+  addEventListener("focus", follow);
+  addEventListener("pagehide", rest);
+  follow();
 }
 
 // --- keys and the palette -------------------------------------------------------------------------

@@ -105,23 +105,49 @@ async def blocked_for(session: AsyncSession, subjects: Sequence[str]) -> float:
     return max(float(left or 0), 0.0)
 
 
-async def note_failure(session: AsyncSession, subject: str) -> None:
-    """One more in a row, and the time until the next try is looked at."""
-    is_past = SignInFailure.blocked_until < sa.func.now() - FAILURES_COUNT_FOR
-    noted = insert(SignInFailure).values(
-        subject=hashed(subject), failures=1, blocked_until=sa.func.now()
-    )
-    failures = await session.scalar(
-        noted.on_conflict_do_update(
-            index_elements=["subject"],
-            set_={"failures": sa.case((is_past, 1), else_=SignInFailure.failures + 1)},
-        ).returning(SignInFailure.failures)
-    )
+# A row that has to wait is left as it is, also where that was written after this statement began.
+_FAILURE = sa.text("""
+    INSERT INTO sign_in_failures AS known (subject, failures, blocked_until)
+    VALUES (:subject, 1, now())
+    ON CONFLICT (subject) DO UPDATE SET failures =
+        CASE WHEN known.blocked_until < now() - :count_for THEN 1 ELSE known.failures + 1 END
+    WHERE known.blocked_until <= clock_timestamp()
+    RETURNING new.failures, old.blocked_until AS before
+""")
+
+
+class Noted(NamedTuple):
+    """A failure that was counted; `before`: until when its subject had had to wait, if it had."""
+
+    subject: str
+    before: datetime | None
+
+
+async def note_failure(session: AsyncSession, subject: str) -> Noted | None:
+    """One more in a row, and the time until the next try is looked at; None where that is not over.
+
+    Of several at once each counts, one after the other.
+    """
+    known = {"subject": hashed(subject), "count_for": FAILURES_COUNT_FOR}
+    row = (await session.execute(_FAILURE, known)).one_or_none()
+    if row is None:
+        return None
     await session.execute(
-        sa.update(SignInFailure)
-        .where(SignInFailure.subject == hashed(subject))
-        .values(blocked_until=sa.func.now() + wait_after(failures or 0))
+        _of(subject).values(blocked_until=sa.func.now() + wait_after(row.failures))
     )
+    return Noted(subject, row.before)
+
+
+async def take_back(session: AsyncSession, noted: Noted) -> None:
+    """It was none."""
+    before = sa.func.now() if noted.before is None else noted.before
+    await session.execute(
+        _of(noted.subject).values(failures=SignInFailure.failures - 1, blocked_until=before)
+    )
+
+
+def _of(subject: str) -> sa.Update:
+    return sa.update(SignInFailure).where(SignInFailure.subject == hashed(subject))
 
 
 async def forget_failures(session: AsyncSession, subject: str) -> None:

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from pydantic import ValidationError
 from sqlalchemy.orm import undefer
 from temporalio.testing import WorkflowEnvironment
 
@@ -19,6 +20,7 @@ from database.messages import Message
 from database.processes import ProcessRow
 from database.reactions import MessageReaction, ReactionKind
 from database.received_mails import ReceivedAttachment, ReceivedMail
+from database.staff import StaffAction
 from database.support import Case
 from database.tasks import Task
 from domain.delivery_reports import ReportKind
@@ -390,6 +392,31 @@ async def test_what_a_provider_said_and_a_reader_clicked_goes_after_a_year(
     assert links == ["https://example.com/364"]
     noted = await as_it_is(sessions, sent)
     assert (noted.reactions_deleted_at is not None, noted.text) == (True, "It is late.")
+
+
+async def test_what_staff_did_goes_after_three_years(sessions: Sessions) -> None:
+    def done(ago: timedelta) -> StaffAction:
+        told = {"name": "Ada"}
+        return StaffAction(
+            staff_id="agent-7",
+            operation="change_customer",
+            target="/customers/1",
+            before=told,
+            after=told,
+            request_id="r",
+            recorded_at=NOW - ago,
+        )
+
+    slow = await simulate(sessions, NOW, speed=1e-9)  # staff lives by the machine's time
+    await added(sessions, customer(slow.id), done(1094 * DAY), done(1096 * DAY), done(1097 * DAY))
+    assert await swept(sessions) == 2
+    async with sessions() as session:
+        kept = (await session.scalars(sa.select(StaffAction.recorded_at))).all()
+    assert kept == [NOW - 1094 * DAY]
+    await publish(sessions, StoragePolicy(staff_actions=366 * DAY))
+    assert await swept(sessions) == 1
+    with pytest.raises(ValidationError, match="staff_actions"):  # nobody wipes his traces away
+        StoragePolicy(staff_actions=DAY)
 
 
 async def test_the_check_misses_nothing_that_was_deleted(

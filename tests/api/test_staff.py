@@ -44,7 +44,12 @@ async def _made(api: httpx2.AsyncClient, role: Role) -> str:
 
 
 async def _signed_in(
-    app: FastAPI, sessions: Sessions, staff_id: str, *, one_time: bool = False
+    app: FastAPI,
+    sessions: Sessions,
+    staff_id: str,
+    *,
+    one_time: bool = False,
+    address: str = "127.0.0.1",
 ) -> httpx2.AsyncClient:
     async with sessions.begin() as session:
         staff = await session.get_one(Staff, staff_id)
@@ -53,7 +58,7 @@ async def _signed_in(
         signed_in = await find_signed_in(session, token)
     assert signed_in is not None
     return httpx2.AsyncClient(
-        transport=httpx2.ASGITransport(app, raise_app_exceptions=False),
+        transport=httpx2.ASGITransport(app, raise_app_exceptions=False, client=(address, 1)),
         base_url="http://crm",
         cookies={SESSION_COOKIE: token},
         headers={CSRF_HEADER: signed_in.session.csrf_token},
@@ -134,6 +139,30 @@ async def test_a_role_does_what_it_may_and_signs_with_its_own_id(
         assert [one["operation"] for one in listed.json()["items"]] == ["change_customer"]
 
 
+@pytest.mark.parametrize("role", list(Role))
+async def test_only_who_manages_staff_reads_their_addresses(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions, role: Role
+) -> None:
+    new, other = await _made(api, role), await _made(api, Role.ADMIN)
+    async with await _signed_in(app, sessions, other) as admin:
+        body = {"email": f"changed-{new}@example.com", "name": "Zoe"}
+        path, match = f"/api/v1/staff/{new}", {"If-Match": "*"}
+        assert (await admin.patch(path, json=body, headers=match)).status_code == 200
+    async with await _signed_in(app, sessions, new) as client:
+        listed = await client.get("/api/v1/staff", params={"limit": 200})
+        one = await client.get(path)
+        done = await client.get(
+            "/api/v1/staff-actions", params={"target": path.removeprefix("/api/v1")}
+        )
+    manages = Permission.MANAGE_STAFF in PERMISSIONS[role]
+    assert [one.json()] == [row for row in listed.json()["items"] if row["id"] == new]
+    for answer in (listed, one, done):
+        assert ("@example.com" in answer.text) is manages
+    if not manages:
+        assert one.json() == {"id": new, "name": "Zoe", "role": role, "enabled": True}
+    assert done.is_error or done.json()["items"][0]["after"]["name"] == "Zoe"
+
+
 async def test_nobody_signs_as_somebody_else(
     app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
 ) -> None:
@@ -189,6 +218,89 @@ async def test_a_password_for_once_opens_nothing_else(
             await session.scalars(sa.select(StaffAction).where(StaffAction.staff_id == staff_id))
         ).all()
     assert [one.after for one in recorded] == [{}]  # no password is kept
+
+
+async def test_an_open_session_does_not_find_out_its_password(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    """Neither by the API with and without a key, nor by the page; the sign-in waits with it."""
+    staff_id = await _made(api, Role.OPS)
+    once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
+    body = {"current_password": "wrong", "new_password": one_time_password()}
+    change = "/api/v1/staff/me/password"
+    sent = {"email": f"{staff_id}@example.com", "password": once}
+    address, elsewhere = uuid4().hex, uuid4().hex
+    from_elsewhere = httpx2.ASGITransport(app, client=(elsewhere, 1))
+    async with (
+        await _signed_in(app, sessions, staff_id, address=address) as client,
+        httpx2.AsyncClient(transport=from_elsewhere, base_url="http://crm") as stranger,
+    ):
+        typed = {**body, "repeated_password": body["new_password"]}
+        typed["csrf_token"] = client.headers[CSRF_HEADER]
+        for _ in range(FREE_FAILURES - 2):
+            assert_problem(await client.post(change, json=body), 422, "invalid_request")
+        keyed = await client.post(change, json=body, headers={"Idempotency-Key": uuid4().hex})
+        assert_problem(keyed, 422, "invalid_request")
+        assert (await client.post("/console/password", data=typed)).status_code == 422
+        right = {**body, "current_password": once}
+        waits = await client.post(change, json=right)
+        assert_problem(waits, 429, "too_many_sign_ins")
+        assert 0 < int(waits.headers["retry-after"]) <= FIRST_WAIT.total_seconds()
+        page = await client.post("/console/password", data={**typed, "current_password": once})
+        assert page.status_code == 429
+        assert "try again in" in page.text
+        assert (await stranger.post("/console/sign-in", data=sent)).status_code == 429
+        async with sessions.begin() as session:  # it has waited
+            await session.execute(sa.update(SignInFailure).values(blocked_until=sa.func.now()))
+        assert (await client.post(change, json=right)).status_code == 200
+    async with sessions() as session:
+        known = hashed(f"account {staff_id}@example.com")
+        assert await session.get(SignInFailure, known) is None
+        noted = await session.get(SignInFailure, hashed(f"address {address}"))
+    assert noted is not None
+    assert noted.failures == FREE_FAILURES  # the page's too: of the person, not of the server
+
+
+async def test_many_guesses_at_once_count_one_after_the_other(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+    address = uuid4().hex
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://crm") as stranger:
+
+        async def status(password: str) -> int:
+            sent = {"email": f"{staff_id}@example.com", "password": password}
+            return (await stranger.post("/console/sign-in", data=sent)).status_code
+
+        guesses = await asyncio.gather(*(status(f"guess {n}") for n in range(12)))
+        assert sorted(guesses) == [401] * FREE_FAILURES + [429] * (12 - FREE_FAILURES)
+
+
+async def test_signing_in_takes_no_failure_of_others_away_and_adds_none(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    staff_id = await _made(api, Role.OPS)
+    once = (await api.post(f"/api/v1/staff/{staff_id}/password-resets")).json()["password"]
+    address = uuid4().hex
+    transport = httpx2.ASGITransport(app, client=(address, 1))
+    about = sa.select(SignInFailure.failures, SignInFailure.blocked_until).where(
+        SignInFailure.subject == hashed(f"address {address}")
+    )
+    long_ago = sa.func.now() - timedelta(hours=20)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://crm") as browser:
+        nobody = {"email": f"{uuid4().hex}@example.com", "password": "wrong"}
+        assert (await browser.post("/console/sign-in", data=nobody)).status_code == 401
+        async with sessions.begin() as session:
+            mine = sa.update(SignInFailure).where(
+                SignInFailure.subject == hashed(f"address {address}")
+            )
+            await session.execute(mine.values(blocked_until=long_ago))
+            before = (await session.execute(about)).one()
+        sent = {"email": f"{staff_id}@example.com", "password": once}
+        assert (await browser.post("/console/sign-in", data=sent)).status_code == 303
+    async with sessions() as session:
+        assert (await session.execute(about)).one() == before
 
 
 async def test_no_password_stays_with_the_answer_to_a_key(

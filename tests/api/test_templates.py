@@ -399,7 +399,26 @@ async def test_a_version_whose_claim_has_expired_does_not_come_back(
 async def test_marketing_is_published_by_a_second_person(api: httpx2.AsyncClient) -> None:
     draft = await drafted(api, SOLD)
     assert_problem(await publish(api, draft, by="agent-7"), 409, "conflict")
-    assert (await publish(api, draft, by="agent-8")).status_code == 201
+    comma = {**SELLING, "subject": "Good news,", "by": "agent-8"}
+    path, match = draft.headers["location"], {"If-Match": draft.headers["etag"]}
+    edited = await api.put(path, json=comma, headers=match)
+    assert (edited.json()["author"], edited.json()["editors"]) == (
+        "agent-8",
+        ["agent-7", "agent-8"],
+    )
+    for writer in ("agent-7", "agent-8"):  # also the one whose words a second one has touched
+        assert_problem(await publish(api, edited, by=writer), 409, "conflict")
+    match = {"If-Match": edited.headers["etag"]}
+    saved = await api.put(path, json={**comma, "by": "agent-9"}, headers=match)
+    assert saved.json()["editors"] == ["agent-7", "agent-8"]  # who saves it as it is wrote nothing
+    published = await publish(api, saved, by="agent-9")
+    assert published.status_code == 201, published.text
+    number = published.json()["number"]
+    assert (await publish(api, await drafted(api, SOLD), by="agent-9")).status_code == 201
+    back = {"locale": "en", "to": number, "by": "agent-9"}
+    restored = (await api.post(f"{SOLD}/rollbacks", json=back)).json()["version"]
+    again = (await api.get(f"{SOLD}/versions/{restored}")).json()
+    assert again["editors"] == ["agent-7", "agent-8"]
     case = await drafted(api)
     assert (await publish(api, case, by="agent-7")).status_code == 201
 

@@ -13,6 +13,7 @@ from fastapi.routing import iter_route_contexts
 from api.deps import SAFE_METHODS
 from api.routing import ApiRoute, needed_permission
 from console.navigation import GROUPS
+from console.rendering import asset
 from database.base import Sessions
 from domain.staff import PERMISSIONS, Permission
 from domain.tasks import Role
@@ -31,6 +32,7 @@ HOMES = {
     Role.MANAGER: ("Delivered by the promised day", "Overdue tasks", "missed in the last 7 days"),
     Role.ADMIN: ("should have gone on", "Accounts to look at"),
 }
+_CASE = "/cases/0197b7c2-0000-7000-8000-000000000000"
 
 
 class Unsafe(NamedTuple):
@@ -109,6 +111,47 @@ async def test_homes_do_not_wait_for_one_another(app: FastAPI, sessions: Session
     assert {home.status_code for home in homes} == {200}
     assert all("Schedules that are paused" in home.text for home in homes)
     assert not [home for home in homes if "PostgreSQL does not answer" in home.text]
+
+
+async def test_a_head_is_answered_as_its_get(
+    app: FastAPI, sessions: Sessions, console_url: str
+) -> None:
+    async with (
+        calling_as(app, sessions, Role.OPS) as client,
+        httpx2.AsyncClient(base_url=console_url, cookies=client.cookies, timeout=30) as browser,
+    ):
+        for path, status in (
+            *(("/console", 200), ("/console/tasks", 200), ("/console/staff", 403)),
+            *(("/console/sign-in", 303), (asset("console.css"), 200), ("/console/none", 404)),
+            ("/console/live?topics=tasks", 404),  # a stream has no end to wait for
+        ):
+            answer = await browser.head(path)
+            assert (path, answer.status_code, answer.content) == (path, status, b"")
+            assert "application/problem" not in answer.headers.get("content-type", "")
+
+
+@pytest.mark.parametrize(
+    ("sent_to", "above"),
+    [
+        (f"{_CASE}/preview", _CASE),
+        ("/templates/win_back/versions/3/publication", "/templates/win_back/versions/3"),
+        ("/templates/win_back/versions", "/templates/win_back"),
+        ("/templates/a%2F%0D%0Ab/versions", None),
+        ("/policies/delivery/review", "/policies/delivery"),
+        ("/start/bulk", "/start"),
+        ("/saved-views", ""),
+        ("/nothing/preview", None),
+    ],
+)
+async def test_what_only_a_form_is_sent_to_leads_to_its_page(
+    app: FastAPI, sessions: Sessions, sent_to: str, above: str | None
+) -> None:
+    async with calling_as(app, sessions, Role.ADMIN) as client:
+        answer = await client.get(f"/console{sent_to}")
+        if above is None:
+            assert answer.status_code == 404
+        else:
+            assert (answer.status_code, answer.headers["location"]) == (303, f"/console{above}")
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:

@@ -1,6 +1,9 @@
 """Signing in as a person does; what is typed survives the end of a session."""
 
+import asyncio
 import re
+from datetime import timedelta
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -8,13 +11,16 @@ import sqlalchemy as sa
 from fastapi import FastAPI
 from itsdangerous import URLSafeSerializer
 from playwright.async_api import Browser, expect
+from typer.testing import CliRunner
 
+import crm
 from api.deps import SESSION_COOKIE
 from console.desk import is_ours
 from database.base import Sessions
-from database.staff import SignInFailure, StaffSession
+from database.staff import SignInFailure, Staff, StaffSession
 from domain.tasks import Role
-from tests.api.conftest import SIGNING_KEY
+from supervisor.run_file import Addresses, RunFile, write_run_file
+from tests.api.conftest import KEY, SIGNING_KEY
 from tests.console.conftest import SignIn, calling_as, password
 
 
@@ -113,6 +119,67 @@ async def test_nothing_typed_is_lost_when_the_session_ends(
     made = (await api.get("/api/v1/staff/kept-1")).json()
     assert made["name"] == "Zoë, أمل & <b>Co</b>"
     assert made["role"] == "sales_rep"
+
+
+async def test_a_password_for_once_ends_and_the_server_makes_another(
+    console_url: str,
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who doesn't know it is told what strangers are told."""
+    staff_id = "ended-1"
+    email, for_once = await _made(api, staff_id)
+    kept = await _made(api, "chosen-1")
+    mine = {"current_password": for_once, "new_password": password()}
+    async with httpx2.AsyncClient(base_url=console_url, timeout=30) as browser:
+
+        async def attempt(email: str, word: str) -> httpx2.Response:
+            return await browser.post("/console/sign-in", data={"email": email, "password": word})
+
+        assert (await attempt(email, for_once)).status_code == 303  # and leaves it for later
+        page = (await browser.get("/console/password")).text
+        token = re.search(r'name="csrf_token" value="([^"]+)"', page)
+        assert token is not None
+        async with sessions.begin() as session:
+            for one_time, made in ((True, staff_id), (False, "chosen-1")):
+                staff = await session.get_one(Staff, made)
+                staff.password_set_at -= timedelta(hours=72)
+                staff.one_time_password = one_time
+        late = {**mine, "repeated_password": mine["new_password"], "csrf_token": token[1]}
+        assert (await browser.post("/console/password", data=late)).status_code == 403
+        browser.cookies.clear()
+        told = await attempt(email, for_once)
+        assert told.status_code == 403
+        assert "crm.py staff reset" in told.text
+        assert "set-cookie" not in told.headers
+        strange = [await attempt(one, "wrong") for one in (email, "nobody@example.com")]
+        assert {one.status_code for one in strange} == {401}
+        assert strange[0].text == strange[1].text.replace("nobody@example.com", email)
+        assert (await attempt(*kept)).status_code == 303  # one's own has no end
+        browser.cookies.clear()
+
+        write_run_file(_run_file(console_url, tmp_path))
+        monkeypatch.setenv("CRM_DATA_DIR", str(tmp_path))
+        command = ["staff", "reset", staff_id]
+        printed = await asyncio.to_thread(CliRunner().invoke, crm.app, command)
+        assert printed.exit_code == 0, printed.output
+        assert (await attempt(email, printed.output.strip())).status_code == 303
+
+
+def _run_file(console_url: str, data_dir: Path) -> RunFile:
+    """Of an installation at that address, with the key of the tests."""
+    (data_dir / "api_key").write_text(KEY)
+    nowhere = dict.fromkeys(("docs", "inbox", "temporal", "temporal_ui", "smtp"), "")
+    return RunFile(
+        addresses=Addresses(api=console_url, **nowhere),
+        pids={},
+        data_dir=data_dir,
+        api_key_file=data_dir / "api_key",
+        database_url="",
+        temporal_namespace="default",
+    )
 
 
 async def test_it_works_without_script(sign_in: SignIn) -> None:

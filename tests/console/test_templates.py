@@ -104,7 +104,7 @@ async def test_marketing_needs_a_second_person_and_a_role_its_right(
         assert "Publish version" not in page
         refused = await manager.post(f"{draft}/publication", data={**token, "version": "1"})
         assert refused.status_code == 409
-        assert "another person than its author" in refused.text
+        assert "another person than those who wrote it" in refused.text
 
     customer = await make_customer(name=NAME)
     async with calling_as(app, sessions, Role.ACCOUNT_MANAGER) as writer:

@@ -29,6 +29,9 @@ def test_the_first_start_makes_one_administrator_and_no_second(database_url: str
     assert (email, role, for_once) == ("boss@example.com", "admin", True)
     assert is_right(made.password, known)
     assert made.password not in known
+    with psycopg.connect(database_url.replace("+psycopg", "", 1)) as connection:
+        since = "SELECT now() - password_set_at < interval '1 minute' FROM staff"
+        assert connection.execute(since).fetchone() == (True,)
 
 
 def test_the_demo_has_one_of_each_role_and_a_password_of_its_own(
