@@ -9,8 +9,10 @@ from api.errors import Code, Problem
 from console import (
     account,
     cases,
+    claims,
     customer,
     customers,
+    delivery_reports,
     eye,
     feedback,
     figures,
@@ -29,8 +31,11 @@ from console import (
     sign_in,
     staff,
     starts,
+    suppressions,
+    surveys,
     tasks,
     templates,
+    texts,
 )
 from console.desk import PREFIX, segment
 from console.rendering import assets
@@ -61,6 +66,11 @@ SCREENS: tuple[APIRouter, ...] = (
     customer.router,
     starts.router,
     saved_views.router,
+    suppressions.router,
+    claims.router,
+    texts.router,
+    delivery_reports.router,
+    surveys.router,
 )
 _ROUTES = [one for router in SCREENS for one in router.routes if isinstance(one, APIRoute)]
 _nowhere = APIRouter(route_class=ConsoleRoute)

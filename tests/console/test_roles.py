@@ -17,6 +17,8 @@ from console.rendering import asset
 from database.base import Sessions
 from domain.staff import PERMISSIONS, Permission
 from domain.tasks import Role
+from settings import Settings
+from tests.api.conftest import running_app
 from tests.console.conftest import calling_as
 
 # What declares no permission is for other systems only.
@@ -28,9 +30,14 @@ HOMES = {
     Role.SALES_REP: ("Replies waiting", "First contacts under way", "Promises we owe"),
     Role.SUPPORT_AGENT: ("My cases", "Customers who just answered", "Nobody&#39;s yet"),
     Role.ACCOUNT_MANAGER: ("Disappointed customers", "try to keep", "falling silent"),
-    Role.OPS: ("should have gone on", "Messages that failed", "Schedules that are paused"),
+    Role.OPS: (
+        "failed or stumble",
+        "should have gone on",
+        "Messages that failed",
+        "Schedules that are paused",
+    ),
     Role.MANAGER: ("Delivered by the promised day", "Overdue tasks", "missed in the last 7 days"),
-    Role.ADMIN: ("should have gone on", "Accounts to look at"),
+    Role.ADMIN: ("failed or stumble", "should have gone on", "Accounts to look at"),
 }
 _CASE = "/cases/0197b7c2-0000-7000-8000-000000000000"
 
@@ -152,6 +159,18 @@ async def test_what_only_a_form_is_sent_to_leads_to_its_page(
             assert answer.status_code == 404
         else:
             assert (answer.status_code, answer.headers["location"]) == (303, f"/console{above}")
+
+
+async def test_the_home_stands_while_temporal_is_away(
+    settings: Settings, sessions: Sessions
+) -> None:
+    away = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    async with running_app(away) as app, calling_as(app, sessions, Role.ADMIN) as client:
+        home = await client.get("/console")
+    assert home.status_code == 200
+    assert "Temporal does not answer: processes wait, nothing is lost." in home.text
+    assert "Messages that failed" in home.text
+    assert "None failed" not in home.text
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:
