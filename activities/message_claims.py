@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
@@ -159,6 +160,7 @@ class ClaimWriter:
             return decision, None
         words = Rendered(row.locale, row.subject, row.text, row.html)
         outgoing = self._outgoing(row, facts, reader, row.address, words, via.stream)
+        outgoing = outgoing._replace(key=row.asked_under)
         decided = self._claimed(
             row, decision, reader, outgoing, token, via, row.locale, is_repeat=True
         )
@@ -211,6 +213,7 @@ class ClaimWriter:
             **_row(due, decision, MessageState.SENDING),
             "token": token,
             "provider": via.provider,
+            "asked_under": outgoing.key,
             "attempts": due.attempts + 1,
             "address": outgoing.address,
             "locale": locale,
@@ -363,6 +366,7 @@ class ClaimWriter:
             unsubscribe_url=self._unsubscribe_url(due),
             sender=stream.sender,
             return_path=self.links.return_path(message_id) if by_mail else "",
+            key=_key(message_id, address),
             reply_to=stream.reply_to or (self.links.reply_to(message_id) if answerable else ""),
             thread=facts.threads.get(message_id, ()),
             urgent=due.message_class is not MessageClass.MARKETING,
@@ -381,6 +385,15 @@ class ClaimWriter:
             "answer": why,
         }
         return Decided(row, MessageState.QUEUED)
+
+
+def _key(message_id: UUID, address: str) -> str:
+    """That the provider knows it proves that this very address was written to, and no other.
+
+    It is kept with the claim: a later version may choose keys otherwise, but not for what is in
+    doubt when it comes.
+    """
+    return f"{message_id}/{sha256(address.lower().encode()).hexdigest()[:16]}"
 
 
 def _may_track(reader: Reader, channel: Channel) -> bool:
@@ -437,7 +450,7 @@ def _unsent(due: Any, decision: Decision, state: MessageState) -> Decided:
 
 def _row(due: Any, decision: Decision | None, state: MessageState) -> dict[str, Any]:
     """Every column of a decision; what is not given is empty."""
-    nothing = ("not_before", "token", "provider", "channel")
+    nothing = ("not_before", "token", "provider", "asked_under", "channel")
     unwritten = (
         *("address", "locale", "template_version", "message_id"),
         *("subject", "text", "html", "answer"),

@@ -62,10 +62,11 @@ class Fates:
     def is_for_class(self, row: Any, repeat_within: timedelta | None) -> bool:
         """Whether nothing but the class of the message can decide any more.
 
-        Selling can wait for the provider's word; a message that is part of a contract can't.
+        Selling can wait for the provider's word; a message that is part of a contract can't. What
+        an earlier version has asked for under a key that it did not keep can't be asked for again.
         """
         since = row.now - row.since
-        if repeat_within is None or since >= repeat_within:
+        if repeat_within is None or since >= repeat_within or row.asked_under is None:
             return True
         return row.message_class is not MessageClass.MARKETING and since >= self.rules.resend_after
 

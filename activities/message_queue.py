@@ -126,6 +126,7 @@ _decided = _given(
     not_before=sa.DateTime(timezone=True),
     token=sa.Text,
     provider=sa.Text,
+    asked_under=sa.Text,
     channel=sa.Text,  # of what is sent
     attempts=sa.Integer,
     address=sa.Text,
@@ -156,6 +157,7 @@ _DECIDE = (
         claimed_by=_decided.c.token,
         claimed_at=sa.case((_decided.c.token.is_not(None), sa.func.now())),
         provider=sa.func.coalesce(_decided.c.provider, _messages.c.provider),
+        asked_under=sa.func.coalesce(_decided.c.asked_under, _messages.c.asked_under),
         attempts=_decided.c.attempts,
         address=_decided.c.address,
         locale=_decided.c.locale,
@@ -509,7 +511,10 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
             *_TO_DECIDE,
             *(
                 getattr(_messages.c, name)
-                for name in (*("message_id", "provider", "locale", "subject", "text", "html"),)
+                for name in (
+                    *("message_id", "provider", "asked_under"),
+                    *("locale", "subject", "text", "html"),
+                )
             ),
             sa.func.coalesce(_messages.c.unknown_since, _messages.c.claimed_at).label("since"),
             sa.func.now().label("now"),

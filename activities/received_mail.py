@@ -6,7 +6,6 @@ most to the same customer (`activities/support.py`).
 
 import asyncio
 import hashlib
-import logging
 import re
 import time
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from temporalio.client import Client
 
-from activities.faults import is_away, where
+from activities.attempts import Attempts
 from activities.received_words import (
     ask_whose,
     on_his_clock,
@@ -42,9 +41,7 @@ from messaging.mail_reading import ReadMail, read_mail
 from messaging.mail_reports import Fate
 
 _TURN = 2.0  # seconds; then others have theirs
-_ATTEMPTS = 8  # that end without an outcome, over some hours: then it is the mail
-_AT_ONCE = 2  # of them
-_FIRST_WAIT, _LONGEST_WAIT = 15.0, 3600.0  # seconds
+_ATTEMPTS = Attempts(ReceivedMail, MailOutcome.FAILED, undefer(ReceivedMail.raw))
 _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
 _REPORTED = {
@@ -54,7 +51,6 @@ _REPORTED = {
     Fate.DELAYED: ReportKind.DELAYED,
     Fate.DELIVERED: ReportKind.DELIVERED,
 }
-_log = logging.getLogger(__name__)
 
 
 async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -> list[MailOutcome]:
@@ -65,91 +61,18 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
     have all ended without an outcome is set aside: neither holds up another.
     """
     outcomes: list[MailOutcome] = []
+
+    async def take_in(session: AsyncSession, row: ReceivedMail) -> MailOutcome:
+        return await _Mail(session, client, signing_key, row).take_in()
+
     over = time.monotonic() + _TURN
     while time.monotonic() < over:
-        begun = await _begin_next(sessions)
-        if begun is None:
+        attempt = await _ATTEMPTS.begin_next(sessions)
+        if attempt is None:
             break
-        outcome = await _attempt(sessions, client, signing_key, *begun)
+        outcome = await _ATTEMPTS.act(sessions, attempt, take_in)
         outcomes += [outcome] if outcome is not None else []
     return outcomes
-
-
-async def _begin_next(sessions: Sessions) -> tuple[UUID, int] | None:
-    """The next mail and the number of this attempt: counted first, since it may end us."""
-    async with sessions.begin() as session:
-        begun = (await session.execute(_BEGIN)).one_or_none()
-        return (begun.id, begun.attempts) if begun is not None else None
-
-
-async def _attempt(
-    sessions: Sessions, client: Client, signing_key: bytes, mail_id: UUID, attempt: int
-) -> MailOutcome | None:
-    """What came of it; None when another intake has it."""
-    if attempt > _ATTEMPTS:
-        why = f"set aside: {_ATTEMPTS} attempts ended without an outcome"
-        return await _mark_failed(sessions, mail_id, why)
-    try:
-        async with sessions.begin() as session:
-            row = await session.scalar(_ONE, {"id": mail_id})
-            if row is None:
-                return None
-            return await _Mail(session, client, signing_key, row).take_in()
-    except Exception as problem:
-        if is_away(problem):
-            if attempt <= _AT_ONCE:
-                await _release(sessions, mail_id)
-            raise
-        _log.error("mail %s: %s", mail_id, where(problem))
-        return await _mark_failed(sessions, mail_id, type(problem).__name__)
-
-
-_unprocessed = ReceivedMail.processed_at.is_(None)
-_next = (
-    sa.select(ReceivedMail.id)
-    .where(_unprocessed, ReceivedMail.not_before <= sa.func.now())
-    .order_by(ReceivedMail.not_before, ReceivedMail.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-# Until its next attempt others have their turn; each wait is four times as long as the last.
-_wait = sa.func.least(_LONGEST_WAIT, _FIRST_WAIT * sa.func.pow(4, ReceivedMail.attempts))
-_BEGIN = (
-    sa.update(ReceivedMail)
-    .where(ReceivedMail.id == _next.scalar_subquery())
-    .values(
-        attempts=ReceivedMail.attempts + 1,
-        not_before=sa.func.now() + sa.func.make_interval(0, 0, 0, 0, 0, 0, _wait),
-    )
-    .returning(ReceivedMail.id, ReceivedMail.attempts)
-    .execution_options(synchronize_session=False)
-)
-_ONE = (
-    sa.select(ReceivedMail)
-    .where(ReceivedMail.id == sa.bindparam("id"), _unprocessed)
-    .options(undefer(ReceivedMail.raw))
-    .with_for_update(skip_locked=True)
-)
-
-
-async def _release(sessions: Sessions, mail_id: UUID) -> None:
-    """To be tried again at once: mostly it was not the mail."""
-    async with sessions.begin() as session:
-        await session.execute(
-            sa.update(ReceivedMail)
-            .where(ReceivedMail.id == mail_id)
-            .values(not_before=sa.func.now())
-        )
-
-
-async def _mark_failed(sessions: Sessions, mail_id: UUID, problem: str) -> MailOutcome:
-    async with sessions.begin() as session:
-        await session.execute(
-            sa.update(ReceivedMail)
-            .where(ReceivedMail.id == mail_id, _unprocessed)
-            .values(processed_at=sa.func.now(), outcome=MailOutcome.FAILED, because=problem)
-        )
-    return MailOutcome.FAILED
 
 
 class _Thread(NamedTuple):

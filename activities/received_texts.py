@@ -1,6 +1,5 @@
 """What follows from a received text message: an opt-out, an answer to HELP, a customer's words."""
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -9,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from activities.faults import is_away, where
+from activities.attempts import Attempts
 from activities.received_words import (
     on_his_clock,
     tell_of_opt_out,
@@ -27,52 +26,29 @@ from domain.processes import lifecycle_workflow_id
 from domain.received_mails import ONE_ANSWER_IN
 from domain.received_texts import TextOutcome
 
-_AT_ONCE = 50
+_ATTEMPTS = Attempts(ReceivedText, TextOutcome.FAILED)
+_TURN = 50  # texts; then others have theirs
 _SOURCE = "text"
-_log = logging.getLogger(__name__)
 
 
 async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]:
     """Act on the next text messages, each in a transaction of its own; what came of them.
 
-    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away;
-    a text that we stumble over is marked and holds up none.
+    May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away.
+    A text that can't be acted upon is marked and holds up none.
     """
     outcomes: list[TextOutcome] = []
-    while len(outcomes) < _AT_ONCE:
-        text_id: UUID | None = None
-        try:
-            async with sessions.begin() as session:
-                row = await session.scalar(_NEXT)
-                if row is None:
-                    break
-                text_id = row.id
-                outcomes.append(await _take_in(session, client, row))
-        except Exception as problem:
-            if text_id is None or is_away(problem):
-                raise
-            _log.error("text %s: %s", text_id, where(problem))
-            await _mark_failed(sessions, text_id)
-            outcomes.append(TextOutcome.FAILED)
+
+    async def take_in(session: AsyncSession, row: ReceivedText) -> TextOutcome:
+        return await _take_in(session, client, row)
+
+    for _ in range(_TURN):
+        attempt = await _ATTEMPTS.begin_next(sessions)
+        if attempt is None:
+            break
+        outcome = await _ATTEMPTS.act(sessions, attempt, take_in)
+        outcomes += [outcome] if outcome is not None else []
     return outcomes
-
-
-_NEXT = (
-    sa.select(ReceivedText)
-    .where(ReceivedText.processed_at.is_(None))
-    .order_by(ReceivedText.id)
-    .limit(1)
-    .with_for_update(skip_locked=True)
-)
-
-
-async def _mark_failed(sessions: Sessions, text_id: UUID) -> None:
-    async with sessions.begin() as session:
-        await session.execute(
-            sa.update(ReceivedText)
-            .where(ReceivedText.id == text_id, ReceivedText.processed_at.is_(None))
-            .values(processed_at=sa.func.now(), outcome=TextOutcome.FAILED)
-        )
 
 
 async def _take_in(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:

@@ -1,19 +1,34 @@
 """Processes started for many customers at once, each judged by itself; or only judged."""
 
+import asyncio
 from collections import Counter
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import Asker, Held, Resources, Session
-from api.errors import Code, Problem, ProblemBody, as_dict, field_errors, invalid_field
+from api.deps import Asker, Held, Resources
+from api.errors import (
+    Code,
+    Problem,
+    ProblemBody,
+    as_dict,
+    field_errors,
+    invalid_field,
+    problem_of,
+)
 from api.fields import Body, Flag, example
 from api.intake import event_id_for
-from api.processes import AnyStart, Started, judge_start, start_judged
-from api.routing import ApiRoute, needs, requires_key
+from api.processes import AnyStart, Started, judge_start, start_once
+from api.routing import (
+    ApiRoute,
+    in_parts,
+    keep_begun,
+    needs,
+    note_unfinished,
+    requires_key,
+)
 from database.queries.starts import facts_to_start
 from domain.processes import SELLING
 from domain.staff import Permission, Principal
@@ -22,6 +37,7 @@ from domain.starts import StartFacts
 router = APIRouter(prefix="/processes", tags=["processes"], route_class=ApiRoute)
 
 MOST = 200
+_AT_ONCE = 8  # transactions, each of which talks to Temporal
 _START: TypeAdapter[AnyStart] = TypeAdapter(Annotated[AnyStart, Field(discriminator="kind")])
 
 
@@ -62,42 +78,50 @@ class StartResults(BaseModel):
 
 @router.post("/bulk")
 @requires_key
+@in_parts
 @needs(Permission.READ)
 async def start_processes(
-    body: BulkStarts, request: Request, session: Session, held: Held, asker: Asker
+    body: BulkStarts, request: Request, held: Held, asker: Asker
 ) -> StartResults:
     """Start processes of up to 200 customers; what can't start is refused by itself.
 
-    A repeat with the same Idempotency-Key gets the first answer. To try the refused ones again,
-    send them alone with another key.
+    Each is kept as it starts, whatever becomes of the others. A repeat with the same
+    Idempotency-Key gets the first answer; where an item failed by a fault of ours (status 5xx), or
+    the request broke off, it tries the rest again and starts nothing twice. To try the refused ones
+    again, send them alone with another key.
     """
     read = [_read(item) for item in body.items]
     starts = [one for one in read if not isinstance(one, Problem)]
-    known = await facts_to_start(session, {one.customer_id for one in starts})
+    async with held.sessions() as session:
+        known = await facts_to_start(session, {one.customer_id for one in starts})
     times = Counter((one.kind, one.customer_id) for one in starts if one.kind in SELLING)
-    results: list[StartResult] = []
-    for index, one in enumerate(read):
+    await keep_begun(request)
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def result(index: int, one: AnyStart | Problem) -> StartResult:
         customer_id = None if isinstance(one, Problem) else one.customer_id
+        started = problem = None
         try:
             if isinstance(one, Problem):
                 raise one
             if times[one.kind, one.customer_id] > 1:  # they would be the same start
                 raise invalid_field("/customer_id", "is there twice in this request")
             event_id = "" if body.dry_run else event_id_for(request, "start", index)
-            started = await _start(session, held, asker, one, known.get(one.customer_id), event_id)
-        except Problem as problem:
-            told = as_dict(problem, request.url.path, str(request.state.request_id))
-            refusal = ProblemBody.model_validate(told)
-            results.append(
-                StartResult(
-                    index=index, status=refusal.status, customer_id=customer_id, problem=refusal
-                )
-            )
-        else:
-            results.append(
-                StartResult(index=index, status=202, customer_id=customer_id, started=started)
-            )
-    accepted = sum(result.problem is None for result in results)
+            async with room:
+                started = await _start(held, asker, one, known.get(one.customer_id), event_id)
+        except Exception as error:
+            request_id = str(request.state.request_id)
+            told = as_dict(problem_of(error, request_id), request.url.path, request_id)
+            problem = ProblemBody.model_validate(told)
+        status = problem.status if problem else 202
+        return StartResult(
+            index=index, status=status, customer_id=customer_id, started=started, problem=problem
+        )
+
+    results = await asyncio.gather(*(result(index, one) for index, one in enumerate(read)))
+    if any(one.status >= 500 for one in results):
+        note_unfinished(request)
+    accepted = sum(one.problem is None for one in results)
     return StartResults(
         dry_run=body.dry_run, items=results, started=accepted, refused=len(results) - accepted
     )
@@ -112,17 +136,14 @@ def _read(item: Any) -> AnyStart | Problem:
 
 
 async def _start(
-    session: AsyncSession,
-    held: Resources,
-    asker: Principal,
-    body: AnyStart,
-    facts: StartFacts | None,
-    event_id: str,
+    held: Resources, asker: Principal, body: AnyStart, facts: StartFacts | None, event_id: str
 ) -> Started | None:
-    """Judge it, and start it where it has an event id. Raises its problem."""
-    await judge_start(session, asker, body, facts)
-    if not event_id:
-        return None
-    # What was written for one that could not be told must not stay.
-    async with session.begin_nested():
-        return await start_judged(session, held, asker.id, body, event_id)
+    """Judge it, and start it where it has an event id, in a transaction of its own.
+
+    Raises its problem.
+    """
+    async with held.sessions.begin() as session:
+        if not event_id:
+            await judge_start(session, asker, body, facts)
+            return None
+        return await start_once(session, held, asker, body, facts, event_id)

@@ -305,11 +305,6 @@ def respond(request: Request, problem: Problem) -> Response:
     return Response(json.dumps(body), problem.status_code, headers, PROBLEM_JSON)
 
 
-async def _problem(request: Request, error: Exception) -> Response:
-    assert isinstance(error, Problem)
-    return respond(request, error)
-
-
 async def _http(request: Request, error: Exception) -> Response:
     """What Starlette and FastAPI raise themselves."""
     assert isinstance(error, HTTPException)
@@ -379,49 +374,57 @@ def _pointer(location: tuple[str | int, ...], body: object) -> str:
     return "/" + "/".join(parts)
 
 
-async def _engine(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RPCError)
+def problem_of(error: Exception, request_id: str) -> Problem:
+    """What an exception means to who asked, for the whole answer or for one part of it."""
+    found: Problem | None = None
+    match error:
+        case Problem():
+            found = error
+        case RPCError():
+            found = _of_engine(error)
+        case DBAPIError() | PoolTimeout():
+            found = _of_database(error)
+    if found is not None:
+        return found
+    _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+    return Problem(Code.INTERNAL, "the request failed", headers={"X-Request-Id": request_id})
+
+
+def _of_engine(error: RPCError) -> Problem:
     if error.status is RPCStatusCode.NOT_FOUND:
-        return respond(request, Problem(Code.NOT_FOUND, "no such process or schedule is known"))
+        return Problem(Code.NOT_FOUND, "no such process or schedule is known")
     if error.status in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION):
-        return respond(request, Problem(Code.CONFLICT, "the process engine refused the request"))
-    return respond(request, engine_away())
+        return Problem(Code.CONFLICT, "the process engine refused the request")
+    return engine_away()
 
 
-async def _database(request: Request, error: Exception) -> Response:
+def _of_database(error: DBAPIError | PoolTimeout) -> Problem | None:
     cause = error.orig if isinstance(error, DBAPIError) else None
     match cause:
         case postgres.LockNotAvailable():
-            problem = Problem(
-                Code.KEY_IN_USE, "an equal request is under way", headers={"Retry-After": "1"}
-            )
+            words = "an equal request is under way"
+            return Problem(Code.KEY_IN_USE, words, headers={"Retry-After": "1"})
         case postgres.IntegrityError():
             name = cause.diag.constraint_name or "a constraint"
-            problem = Problem(Code.CONFLICT, f"refused by {name}")
+            return Problem(Code.CONFLICT, f"refused by {name}")
         case postgres.DataError():
-            problem = Problem(Code.INVALID_REQUEST, "a value cannot be stored")
+            return Problem(Code.INVALID_REQUEST, "a value cannot be stored")
         case None | postgres.OperationalError() | postgres.InterfaceError():
             _log.warning("PostgreSQL: %s", type(error).__name__)
-            problem = Problem(
-                Code.DATABASE_AWAY, "PostgreSQL does not answer", headers={"Retry-After": "2"}
-            )
-        case _:
-            return await _fault(request, error)
-    return respond(request, problem)
+            words = "PostgreSQL does not answer"
+            return Problem(Code.DATABASE_AWAY, words, headers={"Retry-After": "2"})
+    return None
 
 
-async def _fault(request: Request, error: Exception) -> Response:
-    request_id = getattr(request.state, "request_id", "")
-    _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
-    problem = Problem(Code.INTERNAL, "the request failed", headers={"X-Request-Id": request_id})
-    return respond(request, problem)
+async def _other(request: Request, error: Exception) -> Response:
+    return respond(request, problem_of(error, getattr(request.state, "request_id", "")))
 
 
 def install(app: FastAPI) -> None:
-    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(Problem, _other)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(RPCError, _engine)
-    app.add_exception_handler(DBAPIError, _database)
-    app.add_exception_handler(PoolTimeout, _database)
-    app.add_exception_handler(Exception, _fault)
+    app.add_exception_handler(RPCError, _other)
+    app.add_exception_handler(DBAPIError, _other)
+    app.add_exception_handler(PoolTimeout, _other)
+    app.add_exception_handler(Exception, _other)

@@ -138,7 +138,9 @@ class _OfLifecycle(_AboutCustomer):
 
     async def tell(self, client: Client, ground: Ground) -> None:
         assert ground.customer_id is not None
-        await tell_lifecycle(client, ground.customer_id, self.kind, self.fact())
+        await tell_lifecycle(
+            client, ground.customer_id, self.kind, self.fact(), known=ground.has_lifecycle
+        )
 
 
 class LeadReceivedEvent(_OfLifecycle):

@@ -24,7 +24,7 @@ from database.orders import Order
 from database.processes import ProcessRow
 from database.queries.intake import find_ground
 from database.queries.operations import OVERDUE
-from database.queries.starts import facts_to_start
+from database.queries.starts import facts_to_start, was_told
 from database.support import Case
 from domain.follow_up import FollowUpInput
 from domain.policies import CaseKind, Priority
@@ -182,8 +182,8 @@ async def start_process(
     409 `cannot_start` where it would not start now: no consent, one is running already, a recovery.
     """
     known = await facts_to_start(session, [body.customer_id])
-    await judge_start(session, asker, body, known.get(body.customer_id))
-    started = await start_judged(session, held, asker.id, body, event_id_for(request, "start"))
+    facts, event_id = known.get(body.customer_id), event_id_for(request, "start")
+    started = await start_once(session, held, asker, body, facts, event_id)
     response.headers["Location"] = f"/api/v1/processes/{started.workflow_id}"
     return started
 
@@ -210,15 +210,30 @@ async def judge_start(
         )
 
 
-async def start_judged(
-    session: AsyncSession, held: Resources, caller: str, body: AnyStart, event_id: str
+async def start_once(
+    session: AsyncSession,
+    held: Resources,
+    asker: Principal,
+    body: AnyStart,
+    facts: StartFacts | None,
+    event_id: str,
 ) -> Started:
-    """Start what `judge_start` let pass; a repeat with the same event id starts nothing more."""
+    """Judge it and start it. A repeat with the same event id starts nothing more, and is not
+    refused because of what it has started itself.
+    """
+    try:
+        await judge_start(session, asker, body, facts)
+    except Problem as problem:
+        ours = problem.code is Code.CANNOT_START and await was_told(
+            session, body.customer_id, event_id
+        )
+        if not ours:
+            raise
     kind = ProcessKind(body.kind)
     if isinstance(body, StartFollowUp):
         return Started(kind=kind, workflow_id=await _start_follow_up(session, held, body))
     now = await business_now(session, customer_id=body.customer_id)
-    accepted = await accept(session, held, caller, _event(body, event_id, now), body)
+    accepted = await accept(session, held, asker.id, _event(body, event_id, now), body)
     return Started(kind=kind, workflow_id=accepted.workflow_id, event_id=accepted.event_id)
 
 

@@ -53,10 +53,13 @@ class ReceivedTextView(BaseModel):
     event_id: str
     sender: str
     text: str
+    words_deleted_at: datetime | None = Field(description="since when the text is empty")
     wish: Wish | None = Field(description="what its words ask for, where they ask for that alone")
     received_at: datetime
+    attempts: int = Field(description="how often we began to act on it")
     processed_at: datetime | None
     outcome: TextOutcome | None
+    because: str | None = Field(description="why it failed, where it did")
     customer_id: UUID | None = Field(description="null: the number is of nobody, or of several")
     happened_at: datetime | None
 

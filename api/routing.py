@@ -26,6 +26,7 @@ JSON_MEDIA = re.compile(r"application/(json|[a-z0-9.-]+\+json)")
 FORM_MEDIA = re.compile("application/x-www-form-urlencoded")
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _REQUIRES_KEY = "__requires_idempotency_key__"
+_IN_PARTS = "__acts_in_parts__"
 _NEEDS = "__needs_permission__"
 _SIGNATURES = ("by", "author", "approved_by")
 _SECRETS = frozenset({"password", "new_password", "current_password"})
@@ -43,6 +44,15 @@ def requires_key(endpoint: Endpoint) -> Endpoint:
 
 def key_is_required(endpoint: Endpoint) -> bool:
     return getattr(endpoint, _REQUIRES_KEY, False)
+
+
+def in_parts(endpoint: Endpoint) -> Endpoint:
+    """Marks an endpoint with a key whose parts commit by themselves, each knowing its own repeat.
+
+    It awaits `keep_begun` before the first of them.
+    """
+    setattr(endpoint, _IN_PARTS, True)
+    return endpoint
 
 
 def needs(permission: Permission) -> Callable[[Endpoint], Endpoint]:
@@ -129,6 +139,8 @@ class ApiRoute(APIRoute):
             acts = principal.is_staff and request.method not in SAFE_METHODS
             carry_out = _recorded(answer, self.endpoint, principal) if acts else answer
             key = _idempotency_key(request) if request.method == "POST" else None
+            if key is not None and getattr(self.endpoint, _IN_PARTS, False):
+                return await _answer_in_parts(request, principal, key, answer, self.endpoint)
             if key is None and request.method == "POST" and key_is_required(self.endpoint):
                 raise Problem(Code.KEY_REQUIRED, "this request must carry an Idempotency-Key")
             if key is None and not acts:
@@ -165,18 +177,8 @@ def _recorded(answer: Handler, endpoint: Endpoint, principal: Principal) -> Hand
 
     async def act(request: Request) -> Response:
         response = await answer(request)
-        change: Change = getattr(request.state, "change", Change())
         session: AsyncSession = request.state.session
-        session.add(
-            StaffAction(
-                staff_id=principal.id,
-                operation=endpoint.__name__,
-                target=request.url.path.removeprefix("/api/v1"),
-                before=change.before,
-                after=await _told(request) if change.after is None else change.after,
-                request_id=request.state.request_id,
-            )
-        )
+        session.add(await _action(request, endpoint, principal))
         return response
 
     return act
@@ -192,6 +194,18 @@ async def _note_refused(request: Request) -> None:
     if note is not None:
         async with resources(request).sessions.begin() as session:
             await note(session)
+
+
+async def _action(request: Request, endpoint: Endpoint, principal: Principal) -> StaffAction:
+    change: Change = getattr(request.state, "change", Change())
+    return StaffAction(
+        staff_id=principal.id,
+        operation=endpoint.__name__,
+        target=request.url.path.removeprefix("/api/v1"),
+        before=change.before,
+        after=await _told(request) if change.after is None else change.after,
+        request_id=request.state.request_id,
+    )
 
 
 async def _told(request: Request) -> dict[str, Any] | None:
@@ -267,6 +281,21 @@ def _idempotency_key(request: Request) -> str | None:
     return key
 
 
+class _Asked(NamedTuple):
+    """A request with a key, and what it is recognised by when it comes again."""
+
+    principal: str
+    route: str
+    key: str
+    fingerprint: str
+
+
+async def _asked(request: Request, principal: str, key: str) -> _Asked:
+    request.state.idempotency_key = key
+    route = f"{request.method} {request.url.path}"
+    return _Asked(principal, route, key, await _fingerprint(request))
+
+
 async def _answer_once(
     request: Request, session: AsyncSession, principal: str, key: str, answer: Handler
 ) -> Response:
@@ -275,28 +304,87 @@ async def _answer_once(
     A twin waits on the unique index until the first has committed, then gets the same answer. What
     raises is rolled back with the key, so a corrected request may use it again.
     """
-    request.state.idempotency_key = key
-    route = f"{request.method} {request.url.path}"
-    fingerprint = await _fingerprint(request)
-    claim = insert(IdempotentAnswer).values(
-        principal=principal, route=route, key=key, fingerprint=fingerprint
-    )
-    claimed = await session.scalar(
-        claim.on_conflict_do_update(
-            index_elements=["principal", "route", "key"],
-            set_={"fingerprint": fingerprint, "recorded_at": sa.func.now()},
-            where=IdempotentAnswer.recorded_at < sa.func.now() - ANSWERS_KEPT_FOR,
-        ).returning(IdempotentAnswer.id)
-    )
-    if claimed is None:
-        return await _replay(session, principal, route, key, fingerprint)
+    asked = await _asked(request, principal, key)
+    if not await _claim(session, asked):
+        return await _replay(session, asked)
     response = await answer(request)
-    await session.execute(
-        sa.update(IdempotentAnswer)
-        .where(IdempotentAnswer.id == claimed)
-        .values(status=response.status_code, body=_kept(response))
-    )
+    await _keep_answer(session, asked, response)
     return response
+
+
+async def _answer_in_parts(
+    request: Request, principal: Principal, key: str, answer: Handler, endpoint: Endpoint
+) -> Response:
+    """Answer a request whose parts commit by themselves: none waits for the others to be kept.
+
+    A twin, and a repeat of what broke off, go through the parts again and find them done; the first
+    answer that is kept is everybody's. One that isn't final (`note_unfinished`) is not kept.
+    """
+    asked = await _asked(request, principal.id, key)
+    sessions = resources(request).sessions
+    async with sessions.begin() as session:
+        if (known := await _find_answer(session, asked)) is not None:
+            return known
+
+    async def begin() -> None:
+        async with sessions.begin() as session:
+            if not await _claim(session, asked):
+                await _find_answer(session, asked)  # refuses another body
+            elif principal.is_staff:
+                session.add(await _action(request, endpoint, principal))
+
+    request.state.begin = begin
+    response = await answer(request)
+    if getattr(request.state, "unfinished", False):
+        return response
+    async with sessions.begin() as session:
+        kept = await _keep_answer(session, asked, response)
+        return response if kept else await _replay(session, asked)
+
+
+async def keep_begun(request: Request) -> None:
+    """Keep the key, and the record of what a member of staff does, before the first part acts."""
+    await request.state.begin()
+
+
+def note_unfinished(request: Request) -> None:
+    """A part failed by a fault of ours: the same key tries it again."""
+    request.state.unfinished = True
+
+
+async def _claim(session: AsyncSession, asked: _Asked) -> bool:
+    """Whether the key is new, or forgotten."""
+    anew = {"fingerprint": asked.fingerprint, "recorded_at": sa.func.now()}
+    claimed = await session.scalar(
+        insert(IdempotentAnswer)
+        .values(asked._asdict())
+        .on_conflict_do_update(
+            index_elements=["principal", "route", "key"],
+            set_={**anew, "status": None, "body": sa.null()},
+            where=IdempotentAnswer.recorded_at < sa.func.now() - ANSWERS_KEPT_FOR,
+        )
+        .returning(IdempotentAnswer.id)
+    )
+    return claimed is not None
+
+
+async def _keep_answer(session: AsyncSession, asked: _Asked, response: Response) -> bool:
+    """False when an answer is there, which stays."""
+    kept = await session.scalar(
+        sa.update(IdempotentAnswer)
+        .where(_is_of(asked), IdempotentAnswer.status.is_(None))
+        .values(status=response.status_code, body=_kept(response))
+        .returning(IdempotentAnswer.id)
+    )
+    return kept is not None
+
+
+def _is_of(asked: _Asked) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        IdempotentAnswer.principal == asked.principal,
+        IdempotentAnswer.route == asked.route,
+        IdempotentAnswer.key == asked.key,
+    )
 
 
 async def _fingerprint(request: Request) -> str:
@@ -321,22 +409,23 @@ def _holds_secret(document: Any) -> bool:
     return isinstance(document, dict) and not _SECRETS.isdisjoint(document)
 
 
-async def _replay(
-    session: AsyncSession, principal: str, route: str, key: str, fingerprint: str
-) -> Response:
+async def _replay(session: AsyncSession, asked: _Asked) -> Response:
+    found = await _find_answer(session, asked)
+    assert found is not None  # a key without an answer is committed by requests in parts only
+    return found
+
+
+async def _find_answer(session: AsyncSession, asked: _Asked) -> Response | None:
+    """The answer that was given; None while there is none. Raises where the body was another."""
+    columns = (IdempotentAnswer.fingerprint, IdempotentAnswer.status, IdempotentAnswer.body)
+    is_kept = IdempotentAnswer.recorded_at >= sa.func.now() - ANSWERS_KEPT_FOR
     stored = (
-        await session.execute(
-            sa.select(
-                IdempotentAnswer.fingerprint, IdempotentAnswer.status, IdempotentAnswer.body
-            ).where(
-                IdempotentAnswer.principal == principal,
-                IdempotentAnswer.route == route,
-                IdempotentAnswer.key == key,
-            )
-        )
-    ).one()
-    if stored.fingerprint != fingerprint:
+        await session.execute(sa.select(*columns).where(_is_of(asked), is_kept))
+    ).one_or_none()
+    if stored is not None and stored.fingerprint != asked.fingerprint:
         raise Problem(Code.KEY_REUSED, "this Idempotency-Key came before with another body")
+    if stored is None or stored.status is None:
+        return None
     if "content" not in stored.body:
         raise Problem(Code.CONFLICT, "it is done; the password was shown once: make another one")
     return Response(

@@ -40,11 +40,6 @@ class DeliveryReportRow(Base):
             postgresql_where=sa.text("processed_at IS NULL"),
         ),
         sa.Index(
-            "ix_delivery_reports_soft_bounces",
-            "reported_at",
-            postgresql_where=sa.text("kind = 'delayed'"),
-        ),
-        sa.Index(
             "ix_delivery_reports_with_words",
             *("received_at", "id"),
             postgresql_where=sa.text("said IS NOT NULL AND processed_at IS NOT NULL"),

@@ -13,6 +13,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, insert_once, uuid_key, written_now
 
+# In a body what people wrote in their own words; the same text as in the index that finds it.
+HAS_WORDS = "jsonb_exists_any(body, ARRAY['text','comment','title'])"
+
 
 class Event(Base):
     """An accepted lifecycle event with its body, words of the customer included.
@@ -32,8 +35,16 @@ class Event(Base):
     fingerprint: Mapped[str]  # sha256 of the canonical body: another body under the id is refused
     accepted_by: Mapped[str]
     accepted_at: Mapped[datetime] = written_now()
+    words_deleted_at: Mapped[datetime | None]  # machine time; under the policy of kind storage
 
-    __table_args__ = (sa.Index("ix_events_accepted_at", "accepted_at"),)
+    __table_args__ = (
+        sa.Index("ix_events_accepted_at", "accepted_at"),
+        sa.Index(
+            "ix_events_with_words",
+            *("accepted_at", "event_id"),
+            postgresql_where=sa.text(HAS_WORDS),
+        ),
+    )
 
 
 def fingerprint_of(told: Mapping[str, Any]) -> str:

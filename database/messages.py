@@ -55,6 +55,7 @@ class Message(Base):
     accepted_at: Mapped[datetime | None]  # machine time of the provider's yes
     told_at: Mapped[datetime | None]  # the same moment in the customer's business time
     provider: Mapped[str | None]  # who was asked, from the claim on
+    asked_under: Mapped[str | None]  # the key it was asked under; only that shows it to be the same
     unknown_since: Mapped[datetime | None]  # machine time of the claim whose answer is missing
     provider_answer: Mapped[str | None]
     decision: Mapped[dict[str, Any] | None]

@@ -37,8 +37,11 @@ class ReceivedMail(Base):
     sender: Mapped[str | None]  # as it says
     subject: Mapped[str | None]
     message_id: Mapped[str | None]
+    # The Message-IDs of what it continues, the one it answers last.
+    thread: Mapped[list[str]] = mapped_column(default=list, server_default=sa.text("'[]'"))
     text: Mapped[str | None]  # without what it quotes
     whole_text: Mapped[str | None]
+    words_deleted_at: Mapped[datetime | None]  # machine time; with the subject
     left_out: Mapped[int] = mapped_column(default=0)  # attachments beyond the limits
 
     # What came of it.
@@ -60,6 +63,11 @@ class ReceivedMail(Base):
             "ix_received_mails_with_raw",
             *("received_at", "id"),
             postgresql_where=sa.text("raw IS NOT NULL AND processed_at IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_received_mails_with_words",
+            *("received_at", "id"),
+            postgresql_where=sa.text("raw IS NULL AND words_deleted_at IS NULL"),
         ),
         sa.Index("ix_received_mails_customer_id", "customer_id", "received_at"),
         sa.Index("ix_received_mails_answers", "answers"),

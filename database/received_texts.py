@@ -27,17 +27,28 @@ class ReceivedText(Base):
     event_id: Mapped[str]  # the provider's
     sender: Mapped[str]  # E.164
     text: Mapped[str]
+    words_deleted_at: Mapped[datetime | None]  # machine time; under the policy of kind storage
     wish: Mapped[Wish | None]  # a keyword, or words to that effect
     received_at: Mapped[datetime] = written_now()
+    attempts: Mapped[int] = mapped_column(default=0, server_default=sa.text("0"))
+    not_before: Mapped[datetime] = written_now()  # machine time: of the next attempt
     processed_at: Mapped[datetime | None]
     outcome: Mapped[TextOutcome | None]
+    because: Mapped[str | None]  # why it failed
     customer_id: Mapped[UUID | None] = mapped_column(sa.ForeignKey("customers.id"))
     happened_at: Mapped[datetime | None]  # received_at in the customer's business time
 
     __table_args__ = (
         sa.UniqueConstraint("source", "event_id"),
         sa.Index(
-            "ix_received_texts_unprocessed", "id", postgresql_where=sa.text("processed_at IS NULL")
+            "ix_received_texts_waiting",
+            *("not_before", "id"),
+            postgresql_where=sa.text("processed_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_received_texts_with_words",
+            *("received_at", "id"),
+            postgresql_where=sa.text("words_deleted_at IS NULL"),
         ),
         sa.Index("ix_received_texts_customer_id", "customer_id", "received_at"),
         sa.CheckConstraint(
@@ -64,11 +75,12 @@ async def keep_text(
     )
     new = await session.scalar(statement.on_conflict_do_nothing().returning(ReceivedText.id))
     if new is None:
-        there = sa.select(ReceivedText.id, ReceivedText.sender, ReceivedText.text).where(
-            ReceivedText.source == source, ReceivedText.event_id == event_id
-        )
+        there = sa.select(
+            ReceivedText.id, ReceivedText.sender, ReceivedText.text, ReceivedText.words_deleted_at
+        ).where(ReceivedText.source == source, ReceivedText.event_id == event_id)
         known = (await session.execute(there)).one()
-        if (known.sender, known.text) != (sender, text):
+        is_same = known.words_deleted_at is not None or known.text == text
+        if known.sender != sender or not is_same:
             raise OtherText(event_id)
         return known.id, False
     # Only now: a START that its provider repeats must not lift a STOP that came between.

@@ -46,6 +46,11 @@ class Case(Base):
 
     __table_args__ = (
         sa.Index("ix_cases_opened_at_id", "opened_at", "id"),  # the order of the list
+        sa.Index(
+            "ix_cases_owner",
+            *("owner", "opened_at", "id"),
+            postgresql_where=sa.text("owner IS NOT NULL"),
+        ),
         prefixes("ix_cases_reference_prefixes", "lower(reference)"),
         trigrams("ix_cases_reference_trigrams", "lower(reference)"),
         sa.CheckConstraint(
@@ -68,3 +73,12 @@ class StaffText(Base):
     text: Mapped[str]
     internal: Mapped[bool] = mapped_column(default=False)
     recorded_at: Mapped[datetime] = written_now()
+    words_deleted_at: Mapped[datetime | None]  # machine time; under the policy of kind storage
+
+    __table_args__ = (
+        sa.Index(
+            "ix_staff_texts_with_words",
+            *("recorded_at", "id"),
+            postgresql_where=sa.text("words_deleted_at IS NULL"),
+        ),
+    )

@@ -32,6 +32,11 @@ class Task(Base):
 
     __table_args__ = (
         sa.Index("ix_tasks_due_at_id", "due_at", "id"),  # the order of the list
+        sa.Index(
+            "ix_tasks_owner",
+            *("owner", "due_at", "id"),
+            postgresql_where=sa.text("owner IS NOT NULL"),
+        ),
         sa.Index("ix_tasks_open", "role", "due_at", postgresql_where=sa.text("ended_at IS NULL")),
         sa.CheckConstraint(
             "(state IN ('done','cancelled')) = (ended_at IS NOT NULL)", name="ended_has_a_date"

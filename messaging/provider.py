@@ -20,6 +20,7 @@ class OutgoingMessage(NamedTuple):
     sender: str = ""  # Name <address> of its stream; empty: the account's
     return_path: str = ""  # of a mail, where bounces come back to; empty: the sender
     reply_to: str = ""  # address for answers; empty: the sender's
+    key: str = ""  # what a provider that knows keys knows the request by, when asked again too
     thread: tuple[str, ...] = ()  # Message-IDs of mails it continues; the last one it answers
     urgent: bool = True  # all but selling: some connections are kept for it
     still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us

@@ -1,12 +1,11 @@
 """E-mail through Resend's HTTP API, or any with its shape (resend.com/docs/api-reference).
 
-Each request carries an idempotency key made of our row's id and the address: for 24 hours a repeat
-of the same request is answered as the first was and sends nothing. So a lost answer is found out by
-asking again; and what goes to another address than before is a request of its own.
+Each request carries an idempotency key: for 24 hours a repeat of the same request is answered as
+the first was and sends nothing. So a lost answer is found out by asking again. The key is chosen,
+and kept with the claim, by activities/message_claims.py.
 """
 
 from datetime import timedelta
-from hashlib import sha256
 from http import HTTPStatus
 from typing import Any
 
@@ -71,7 +70,7 @@ class ResendProvider(HttpProvider):
             "POST",
             "/emails",
             json={name: value for name, value in body.items() if value},
-            headers={"Idempotency-Key": _key(message)},
+            headers={"Idempotency-Key": message.key},
         )
 
     def _answer(self, response: httpx2.Response) -> Answer:
@@ -93,9 +92,3 @@ class ResendProvider(HttpProvider):
             bad_address = name == "validation_error" and "`to`" in said
             return Answer(Outcome.PERMANENT, said, bad_address=bad_address)
         return Answer(Outcome.UNKNOWN, said, retry_after(response), nobody=True)
-
-
-def _key(message: OutgoingMessage) -> str:
-    """That the provider knows it proves that this very address was written to, and no other."""
-    address = sha256(message.address.lower().encode()).hexdigest()[:16]
-    return f"{message.effect}/{address}"

@@ -23,6 +23,7 @@ class Ground(NamedTuple):
     case_customer_id: UUID | None
     fingerprint: str | None  # of an event accepted before under the same id
     workflow_id: str | None
+    has_lifecycle: bool = True  # False: its process has written nothing yet
 
     @property
     def order_is_known(self) -> bool:
@@ -34,7 +35,7 @@ _GROUND = sa.text(
     SELECT c.id AS customer_id, s.machine_origin, s.business_origin, s.speed,
            o.state AS order_state, coalesce(o.customer_id, p.customer_id) AS order_customer_id,
            p.event_id AS placed_by, k.customer_id AS case_customer_id,
-           e.fingerprint, e.workflow_id
+           e.fingerprint, e.workflow_id, l.workflow_id IS NOT NULL AS has_lifecycle
     FROM (VALUES (1)) AS one
     LEFT JOIN events e ON e.event_id = :event_id
     LEFT JOIN orders o ON o.id = CAST(:order_id AS uuid)
@@ -50,6 +51,7 @@ _GROUND = sa.text(
              ELSE coalesce(CAST(:customer_id AS uuid), o.customer_id, p.customer_id,
                            k.customer_id) END
     LEFT JOIN simulations s ON s.id = c.simulation_id
+    LEFT JOIN processes l ON l.workflow_id = 'customer/' || c.id
     """
 )
 
@@ -81,4 +83,5 @@ async def find_ground(
         case_customer_id=row.case_customer_id,
         fingerprint=row.fingerprint,
         workflow_id=row.workflow_id,
+        has_lifecycle=row.has_lifecycle,
     )

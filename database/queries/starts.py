@@ -10,12 +10,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
 from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
+from database.events import Event
 from database.orders import Order
 from database.processes import ProcessRow
 from database.support import Case
+from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.messages import Channel
-from domain.processes import ProcessKind
+from domain.processes import ProcessKind, lifecycle_workflow_id
 from domain.starts import StartFacts
 
 _FACTS = sa.text(
@@ -64,6 +66,16 @@ async def facts_to_start(
         )
         for row in found
     }
+
+
+async def was_told(session: AsyncSession, customer_id: UUID, event_id: str) -> bool:
+    """Whether the event is kept; or its lifecycle has it, where the commit after that was lost."""
+    by_lifecycle = sa.exists().where(
+        TimelineLine.workflow_id == lifecycle_workflow_id(customer_id),
+        TimelineLine.step_key == event_id,
+    )
+    kept = sa.exists().where(Event.event_id == event_id)
+    return bool(await session.scalar(sa.select(kept | by_lifecycle)))
 
 
 class Named(NamedTuple):

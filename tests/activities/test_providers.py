@@ -168,6 +168,28 @@ async def test_a_dispatcher_that_dies_leaves_requests_that_the_next_one_repeats(
     assert effects(resend) == sorted(str(row.id) for row in rows)
 
 
+@pytest.mark.parametrize("kept", ["of-an-earlier-version", None])
+async def test_what_is_in_doubt_at_an_update_is_repeated_under_its_own_key_or_not_at_all(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice, kept: str | None
+) -> None:
+    await publish(sessions, streams(RESEND_ONLY))
+    resend.faults["*"] = HttpFault(hang=True, keep=True)
+    await selling(sessions)
+    patient = ResendProvider(resend.url, "re_test", SENDER, answer_timeout=60.0)
+    async with running(replace(http, providers={"resend": patient}, lines={})) as earlier:
+        async with asyncio.timeout(10):
+            await resend.has_sent(1)
+        earlier.cancel()
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Message).values(asked_under=kept))
+    fresh = ResendProvider(resend.url, "re_test", SENDER, answer_timeout=0.5)
+    async with running(replace(http, providers={"resend": fresh}, rules=IMPATIENT)):
+        [message] = await until_settled(sessions)
+    again = [one.headers["idempotency-key"] for one in resend.asked[1:]]
+    assert again == ([kept] if kept else [])
+    assert message.state is (MessageState.ACCEPTED if kept else MessageState.UNKNOWN)
+
+
 async def test_who_has_left_meanwhile_is_not_asked_about_again(
     http: MessageActivities, sessions: Sessions, resend: ResendOffice
 ) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 import sqlalchemy as sa
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 
 from activities.received_texts import take_in_texts
@@ -20,6 +21,7 @@ from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose, Template
 from domain.received_texts import TextOutcome
 from tests.activities.dispatching import queue
+from tests.activities.refusing import refusing_client
 
 T = TypeVar("T")
 NUMBER = "+5511961234567"
@@ -139,3 +141,45 @@ async def test_a_text_that_we_stumble_over_holds_up_no_other(desk: Desk) -> None
         async with desk.sessions.begin() as session:
             await session.execute(sa.text("ALTER TABLE events DROP CONSTRAINT no_hello"))
     assert outcomes == [TextOutcome.FAILED, TextOutcome.STOPPED]
+
+
+async def test_a_text_at_which_temporal_seems_away_for_ever_is_set_aside_and_says_so(
+    desk: Desk,
+) -> None:
+    """What it means to say to Temporal can be what Temporal never answers."""
+    await desk.customer()
+    away = Desk(desk.sessions, refusing_client(desk.client, RPCStatusCode.RESOURCE_EXHAUSTED))
+    with pytest.raises(RPCError):
+        await away.comes("hello")
+    for _ in range(7):
+        await _its_turn(desk)
+        with pytest.raises(RPCError):
+            await take_in_texts(away.sessions, away.client)
+    [text] = await desk.all(ReceivedText)
+    assert (text.attempts, text.outcome) == (8, None)
+    await _its_turn(desk)
+    assert await take_in_texts(away.sessions, away.client) == [TextOutcome.FAILED]
+    [text] = await desk.all(ReceivedText)
+    assert text.because == "set aside: 8 attempts ended without an outcome"
+    assert await desk.all(Event) == []
+
+
+async def test_a_text_that_is_tried_again_lets_others_go_before_it(desk: Desk) -> None:
+    await desk.customer()
+    away = Desk(desk.sessions, refusing_client(desk.client, RPCStatusCode.UNAVAILABLE))
+    with pytest.raises(RPCError):
+        await away.comes("first", "1")
+    for _ in range(2):  # once more at once; then it has to wait
+        with pytest.raises(RPCError):
+            await take_in_texts(away.sessions, away.client)
+    assert await desk.comes("second", "2") == [TextOutcome.REPLY_RECEIVED]
+    [first] = [one for one in await desk.all(ReceivedText) if one.event_id == "1"]
+    assert (first.attempts, first.outcome) == (3, None)
+    await _its_turn(desk)
+    assert await take_in_texts(desk.sessions, desk.client) == [TextOutcome.REPLY_RECEIVED]
+
+
+async def _its_turn(desk: Desk) -> None:
+    """The machine's time goes on until every text may be tried again."""
+    async with desk.sessions.begin() as session:
+        await session.execute(sa.update(ReceivedText).values(not_before=sa.func.now()))

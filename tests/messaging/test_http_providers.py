@@ -22,6 +22,7 @@ ADA = OutgoingMessage(
     subject="Recebemos o seu pedido",
     text="Olá!\n",
     html="<p>Olá!</p>\n",
+    key="3f0e8a2c/0123456789abcdef",
 )
 TEXT = ADA._replace(address="+5511987654321", html=None, text="Hello\n")
 SID = "AC00000000000000000000000000000000"
@@ -37,13 +38,13 @@ def texter(office: HttpOffice, sender: str = "+15005550006") -> TwilioProvider:
     return TwilioProvider(office.url, SID, "secret", sender, REPORTS, answer_timeout=0.3)
 
 
-async def test_a_mail_is_asked_for_under_the_key_of_its_row(resend: ResendOffice) -> None:
+async def test_a_mail_is_asked_for_under_the_key_of_its_claim(resend: ResendOffice) -> None:
     answer = await mailer(resend).send(ADA)
     assert answer.outcome is Outcome.ACCEPTED
     [asked] = resend.asked
     assert (asked.method, asked.path) == ("POST", "/emails")
     assert asked.headers["authorization"] == "Bearer re_test"
-    assert asked.headers["idempotency-key"].startswith(f"{ADA.effect}/")
+    assert asked.headers["idempotency-key"] == ADA.key
     [mail] = resend.sent
     assert mail == {
         "from": "Perennial <hello@perennial.example>",
@@ -83,7 +84,7 @@ async def test_a_repeat_sends_nothing_and_says_what_became_of_the_first(
     assert other.outcome is Outcome.ACCEPTED, "the key proves that the first was taken"
     assert "in other words" in other.said
     assert len(resend.sent) == 1
-    moved = await provider.send(ADA._replace(address="ada@example.org"))
+    moved = await provider.send(ADA._replace(address="ada@example.org", key="2"))
     assert moved.outcome is Outcome.ACCEPTED
     assert "in other words" not in moved.said, "the first went to the other address"
     assert [mail["to"][0].rpartition(" ")[2] for mail in resend.sent] == [
@@ -153,7 +154,7 @@ async def test_each_answer_of_the_mail_provider_has_its_meaning(
     answer = await provider.send(ADA)
     seen = (answer.outcome, answer.nobody, answer.bad_address, answer.retry_after)
     assert seen == meaning, answer.said
-    after = await provider.send(ADA._replace(address="grace@example.com", effect=case))
+    after = await provider.send(ADA._replace(address="grace@example.com", effect=case, key=case))
     assert after.outcome is Outcome.ACCEPTED, "one recipient's failure is no other's"
     await provider.close()
 
@@ -215,7 +216,7 @@ async def test_many_messages_share_a_few_connections(
     provider: HttpProvider = mailer(office) if kind == "resend" else texter(office)
     message = ADA if kind == "resend" else TEXT
     answers = await asyncio.gather(
-        *(provider.send(message._replace(effect=str(n))) for n in range(60))
+        *(provider.send(message._replace(key=str(n))) for n in range(60))
     )
     assert {answer.outcome for answer in answers} == {Outcome.ACCEPTED}
     assert (len(office.sent), office.connections) == (60, 8)
@@ -228,7 +229,7 @@ async def test_selling_that_hangs_leaves_a_connection_for_what_is_urgent(
     resend.faults["shop@example.com"] = HttpFault(hang=True, times=20)
     provider = mailer(resend, answer_timeout=5.0)
     offer = ADA._replace(address="shop@example.com", urgent=False)
-    selling = [asyncio.create_task(provider.send(offer._replace(effect=str(n)))) for n in range(20)]
+    selling = [asyncio.create_task(provider.send(offer._replace(key=str(n)))) for n in range(20)]
     await asyncio.wait(selling, timeout=0.3)
     assert len(resend.asked) == 7
     async with asyncio.timeout(2):
