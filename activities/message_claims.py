@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from activities.faults import where
 from activities.message_queue import Facts, Reader
 from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
@@ -23,6 +22,7 @@ from domain.contacts import (
     choose_channel,
     may_send,
 )
+from domain.errors import where
 from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.sending import Stream
 from messaging.links import Links

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import undefer
 from temporalio.client import Client
 
-from activities.faults import is_away, where
+from activities.faults import is_away
 from activities.received_words import (
     ask_whose,
     on_his_clock,
@@ -34,6 +34,7 @@ from database.messages import Message
 from database.received_mails import ReceivedAttachment, ReceivedMail
 from database.support import Case
 from domain.delivery_reports import DeliveryReport, ReportKind
+from domain.errors import where
 from domain.messages import Channel, Purpose
 from domain.processes import support_workflow_id
 from domain.received_mails import MAIL_EVENT, MailKind, MailOutcome

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 
-from activities.faults import is_away, where
+from activities.faults import is_away
 from activities.received_words import (
     on_his_clock,
     tell_of_opt_out,
@@ -21,6 +21,7 @@ from database.messages import Message
 from database.queries.customers import hold_messages
 from database.queries.messages import insert_message
 from database.received_texts import ReceivedText
+from domain.errors import where
 from domain.messages import Channel, MessageRequest, Template
 from domain.opt_out_words import Wish
 from domain.processes import lifecycle_workflow_id

@@ -16,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.errors import where
+
 PROBLEM_JSON = "application/problem+json"
 _MOST_ERRORS = 50
 _LONGEST_POINTER = 200
@@ -406,13 +408,14 @@ async def _database(request: Request, error: Exception) -> Response:
                 Code.DATABASE_AWAY, "PostgreSQL does not answer", headers={"Retry-After": "2"}
             )
         case _:
-            return await _fault(request, error)
+            return fault(request, error)
     return respond(request, problem)
 
 
-async def _fault(request: Request, error: Exception) -> Response:
+def fault(request: Request, error: Exception) -> Response:
+    """What nobody has foreseen: told to the log by where it was, to the caller by its number."""
     request_id = getattr(request.state, "request_id", "")
-    _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+    _log.error("request %s failed: %s", request_id, where(error))
     problem = Problem(Code.INTERNAL, "the request failed", headers={"X-Request-Id": request_id})
     return respond(request, problem)
 
@@ -424,4 +427,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RPCError, _engine)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeout, _database)
-    app.add_exception_handler(Exception, _fault)

@@ -21,6 +21,7 @@ from api.errors import Code, Problem, as_dict
 from console.again import ask_again, problem_page, sign_in_again
 from console.desk import PREFIX, Desk, Refused
 from console.viewer import Viewer
+from domain.errors import where
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +100,7 @@ def _told(request: Request, error: Exception) -> dict[str, Any]:
         case DBAPIError() | PoolTimeout():
             problem = Problem(Code.DATABASE_AWAY, "PostgreSQL does not answer")
         case _:
-            _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+            _log.error("request %s failed: %s", request_id, where(error))
             problem = Problem(Code.INTERNAL, "the page could not be made")
     return as_dict(problem, request.url.path, request_id)
 
