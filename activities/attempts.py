@@ -9,10 +9,11 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from activities.faults import is_away, where
+from activities.faults import is_away
 from database.base import Sessions
 from database.received_mails import ReceivedMail
 from database.received_texts import ReceivedText
+from domain.errors import where
 
 Row = TypeVar("Row", ReceivedMail, ReceivedText)
 Outcome = TypeVar("Outcome", bound=StrEnum)

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from activities.faults import is_away, where
+from activities.faults import is_away
 from activities.suppressions import suppress
 from database.base import Sessions, insert_once, is_known
 from database.customers import CLOCK_COLUMNS, ContactPoint, Customer, Simulation, clock_in
@@ -24,6 +24,7 @@ from database.queries.customers import withdraw_consents
 from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.delivery_reports import ReportKind, next_state, was_taken
+from domain.errors import where
 from domain.lifecycle import OptedOut
 from domain.messages import Channel, MessageState, Purpose
 from domain.processes import PHASES, Phase, lifecycle_workflow_id

@@ -1,6 +1,4 @@
-"""Whether something outside is away or we stumbled, and what a log may say of it."""
-
-import traceback
+"""Whether something outside is away or we stumbled."""
 
 from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from temporalio.service import RPCError, RPCStatusCode
@@ -19,9 +17,3 @@ def is_away(problem: Exception) -> bool:
     # InternalError: what PostgreSQL says after it has ended a transaction that rested for too long.
     # A time-out is an OSError.
     return isinstance(problem, (OperationalError, InterfaceError, InternalError, OSError))
-
-
-def where(problem: Exception) -> str:
-    """For the log: not what it says, which may quote what a customer wrote."""
-    frames = "".join(traceback.format_tb(problem.__traceback__))
-    return f"{type(problem).__name__}\n{frames}"

@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Any, NamedTuple, Self
 from uuid import UUID
 
-from activities.faults import where
 from activities.message_queue import Facts, Reader
 from activities.message_wordings import Wording, Wordings
 from domain.clock import REAL_TIME, Clock
@@ -24,6 +23,7 @@ from domain.contacts import (
     choose_channel,
     may_send,
 )
+from domain.errors import where
 from domain.messages import Channel, MessageClass, MessageState, Purpose
 from domain.sending import Stream
 from messaging.links import Links

@@ -17,7 +17,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from activities.faults import is_away, where
+from activities.faults import is_away
 from activities.lines import Line
 from activities.message_claims import Claim, ClaimWriter, Decided, DispatchRules
 from activities.message_fates import Fates
@@ -43,6 +43,7 @@ from activities.message_routes import Routes
 from activities.message_wordings import Wordings
 from activities.steps import current_policy
 from database.base import Sessions
+from domain.errors import where
 from domain.fairness import Room, Turns, Way, share_out
 from domain.messages import Channel, DispatchCounts, DispatchRound, MessageClass, MessageState
 from domain.policies import PolicyKind, SendingPolicy

@@ -16,6 +16,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from temporalio.service import RPCError, RPCStatusCode
 
+from domain.errors import where
+
 PROBLEM_JSON = "application/problem+json"
 _MOST_ERRORS = 50
 _LONGEST_POINTER = 200
@@ -386,7 +388,7 @@ def problem_of(error: Exception, request_id: str) -> Problem:
             found = _of_database(error)
     if found is not None:
         return found
-    _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+    _log.error("request %s failed: %s", request_id, where(error))
     return Problem(Code.INTERNAL, "the request failed", headers={"X-Request-Id": request_id})
 
 
@@ -417,6 +419,11 @@ def _of_database(error: DBAPIError | PoolTimeout) -> Problem | None:
 
 
 async def _other(request: Request, error: Exception) -> Response:
+    return fault(request, error)
+
+
+def fault(request: Request, error: Exception) -> Response:
+    """What nobody has foreseen: told to the log by where it was, to the caller by its number."""
     return respond(request, problem_of(error, getattr(request.state, "request_id", "")))
 
 
@@ -427,4 +434,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RPCError, _other)
     app.add_exception_handler(DBAPIError, _other)
     app.add_exception_handler(PoolTimeout, _other)
-    app.add_exception_handler(Exception, _other)

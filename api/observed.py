@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import Code, Problem, respond
+from api.errors import Code, Problem, fault, respond
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _HEADERS = {
@@ -45,8 +45,14 @@ class Figures:
         )
 
 
+class BrokenOff(Exception):
+    """An answer that cannot be ended. Servers log what is raised, so it says nothing else."""
+
+
 class Observed:
-    """ASGI middleware. A request id that a caller sends is kept, unless it could break a log."""
+    """ASGI middleware. A request id that a caller sends is kept, unless it could break a log. A
+    fault ends here: what gets to the server is logged with all that it says.
+    """
 
     def __init__(self, app: ASGIApp, figures: Figures) -> None:
         self.app = app
@@ -59,7 +65,7 @@ class Observed:
         sent = Headers(scope=scope).get("x-request-id", "")
         request_id = sent if _REQUEST_ID.fullmatch(sent) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        status = 500
+        status: int | None = None
         began = time.perf_counter()
 
         async def send_on(message: Message) -> None:
@@ -74,9 +80,14 @@ class Observed:
 
         try:
             await self.app(scope, receive, send_on)
+        except Exception as error:
+            answer = fault(Request(scope), error)
+            if status is not None:  # half of another is on its way: the server breaks it off
+                raise BrokenOff from None
+            await answer(scope, receive, send_on)
         finally:
             operation = getattr(scope.get("endpoint"), "__name__", "none")
-            self.figures.requests.labels(operation, scope["method"], status).inc()
+            self.figures.requests.labels(operation, scope["method"], status or 500).inc()
             self.figures.seconds.labels(operation).observe(time.perf_counter() - began)
 
 

@@ -109,4 +109,4 @@ async def show_nothing(request: Request, rest: str) -> Response:
 
 
 def _takes(path: str, method: str) -> bool:
-    return any(method in one.methods and one.path_regex.match(path) for one in _ROUTES)
+    return any(method in (one.methods or ()) and one.path_regex.match(path) for one in _ROUTES)

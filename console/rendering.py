@@ -26,7 +26,8 @@ _NOBODYS_PAGE = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    )
+    ),
+    "Referrer-Policy": "same-origin",  # with none at all a browser sends no Origin that says whose
 }
 
 

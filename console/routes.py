@@ -4,7 +4,7 @@ import hmac
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import psycopg
 from fastapi import Request
@@ -21,6 +21,7 @@ from api.errors import Code, Problem, as_dict
 from console.again import ask_again, problem_page, sign_in_again
 from console.desk import PREFIX, Desk, Refused
 from console.viewer import Viewer
+from domain.errors import where
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +42,24 @@ async def read_form(request: Request) -> dict[str, list[str]]:
         raise Problem(Code.MALFORMED_FORM, "the form could not be read") from None
 
 
+def refuse_foreign(request: Request) -> None:
+    """Another site must neither sign a browser in as somebody else nor have its own form shown as
+    what a person had typed. Raises the 403 problem.
+
+    Fetch Metadata (W3C) says it, which browsers send to https and to localhost; elsewhere the
+    Origin does (RFC 6454), which is ours by the name that was asked or the one that is published.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        ours = site in ("same-origin", "none")
+    else:
+        origin = request.headers.get("origin")
+        names = {request.headers.get("host"), urlsplit(resources(request).links_base).netloc}
+        ours = origin is None or urlsplit(origin).netloc in names
+    if not ours:
+        raise Problem(Code.INVALID_CSRF_TOKEN, "the form came from another site")
+
+
 class ConsoleRoute(APIRoute):
     """Needs a session: else the sign-in, which gives back what had been typed.
 
@@ -50,7 +69,11 @@ class ConsoleRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, endpoint, **options)
-        if "GET" in self.methods and self.response_class is not EventSourceResponse:
+        if (
+            self.methods is not None
+            and "GET" in self.methods
+            and self.response_class is not EventSourceResponse
+        ):
             self.methods.add("HEAD")
 
     def get_route_handler(self) -> Handler:
@@ -58,8 +81,11 @@ class ConsoleRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             desk: Desk | None = None
+            fields: dict[str, list[str]] = {}
             try:
-                fields = {} if request.method in SAFE_METHODS else await read_form(request)
+                if request.method not in SAFE_METHODS:
+                    refuse_foreign(request)
+                    fields = await read_form(request)
                 signed_in = await signed_in_by(request)
                 if signed_in is None:
                     return _to_sign_in(request, fields)
@@ -99,7 +125,7 @@ def _told(request: Request, error: Exception) -> dict[str, Any]:
         case DBAPIError() | PoolTimeout():
             problem = Problem(Code.DATABASE_AWAY, "PostgreSQL does not answer")
         case _:
-            _log.error("request %s failed: %s", request_id, type(error).__name__, exc_info=error)
+            _log.error("request %s failed: %s", request_id, where(error))
             problem = Problem(Code.INTERNAL, "the page could not be made")
     return as_dict(problem, request.url.path, request_id)
 

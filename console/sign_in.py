@@ -7,11 +7,11 @@ from fastapi.responses import RedirectResponse, Response
 
 from api import sign_in as sessions
 from api.deps import SESSION_COOKIE, Resources, resources, signed_in_by
-from api.errors import Code, Problem, as_dict
+from api.errors import Problem, as_dict
 from console.again import taken_up_again
 from console.desk import PREFIX, AtDesk, Desk, Refused, is_ours
 from console.rendering import page_of_nobody
-from console.routes import FIRST_PASSWORD, ConsoleRoute, read_form
+from console.routes import FIRST_PASSWORD, ConsoleRoute, read_form, refuse_foreign
 from console.viewer import Viewer
 from database.queries.staff import find_signed_in
 
@@ -33,7 +33,7 @@ async def begin_session(request: Request) -> Response:
     held = resources(request)
     fields: dict[str, str] = {}
     try:
-        _refuse_foreign(request)
+        refuse_foreign(request)
         fields = {name: values[-1] for name, values in (await read_form(request)).items()}
         token = await sessions.sign_in(
             request, held, fields.get("email", ""), fields.get("password", "")
@@ -58,15 +58,6 @@ async def begin_session(request: Request) -> Response:
         SESSION_COOKIE, token, path="/", httponly=True, samesite="lax", secure=secure
     )
     return response
-
-
-def _refuse_foreign(request: Request) -> None:
-    """Another site must not sign a browser in as somebody else: before it there is no token to ask
-    for, so it goes by Fetch Metadata (W3C), which every browser of today sends to https and to
-    localhost. Raises the 403 problem.
-    """
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        raise Problem(Code.INVALID_CSRF_TOKEN, "the form came from another site")
 
 
 async def _kept_form(

@@ -1,5 +1,8 @@
-"""Names of failures that retrying cannot cure; workflows and the API match on these."""
+"""Names of failures that retrying cannot cure, which workflows and the API match on; and what a log
+may say of the others.
+"""
 
+import traceback
 from enum import StrEnum
 
 
@@ -8,3 +11,9 @@ class Refusal(StrEnum):
     UNKNOWN_ORDER = "unknown_order"
     UNKNOWN_CASE = "unknown_case"
     NOT_ALLOWED_NOW = "not_allowed_now"
+
+
+def where(problem: BaseException) -> str:
+    """For the log: not what it says, which may quote what a customer or a colleague wrote."""
+    frames = "".join(traceback.format_tb(problem.__traceback__))
+    return f"{type(problem).__name__}\n{frames}"

@@ -2,16 +2,24 @@
 
 import dataclasses
 import json
+import traceback
+from collections.abc import AsyncIterator
+from uuid import uuid4
 
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 from pydantic import SecretStr
 
+from api.deps import SESSION_COOKIE
 from api.errors import EXPLAINED, Code
+from api.observed import BrokenOff
+from console.routes import ConsoleRoute
 from database.base import Sessions
 from database.customers import Customer
 from database.events import Event
+from domain.tasks import Role
 from settings import Settings
 from tests.api.conftest import (
     OCCURRED,
@@ -21,6 +29,7 @@ from tests.api.conftest import (
     count,
     running_app,
 )
+from tests.console.conftest import staff_of, token_of
 
 JSON = {"content-type": "application/json"}
 
@@ -112,17 +121,42 @@ async def test_a_null_character_in_a_search(api: httpx2.AsyncClient) -> None:
     assert_problem(await api.get("/api/v1/customers?q=%00"), 422, "invalid_request")
 
 
-async def test_a_fault_of_ours_tells_no_secrets(settings: Settings) -> None:
+async def test_a_fault_of_ours_tells_no_secrets(
+    settings: Settings, sessions: Sessions, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither to the caller nor to the log: what is raised may quote what somebody wrote."""
+
+    tulip = uuid4().hex
+
+    async def break_down() -> None:
+        raise ValueError(f"the password is {tulip}")
+
+    async def break_off() -> AsyncIterator[bytes]:
+        yield b"the first half"
+        await break_down()
+
+    async def stream() -> StreamingResponse:
+        return StreamingResponse(break_off())
+
     async with running_app(settings) as app:
-
-        @app.get("/broken")
-        async def break_down() -> None:
-            raise ValueError("the password is tulip")
-
-        async with calling(app) as client:
+        app.add_api_route("/broken", break_down)
+        app.add_api_route("/broken-off", stream)
+        app.router.add_api_route("/broken-page", break_down, route_class_override=ConsoleRoute)
+        token = await token_of(sessions, await staff_of(sessions, Role.OPS))
+        # What gets out of the application the server logs with all that it says.
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=True)
+        async with httpx2.AsyncClient(
+            transport=transport, base_url="http://crm", cookies={SESSION_COOKIE: token}
+        ) as client:
             answer = await client.get("/broken")
+            page = await client.get("/broken-page")
+            with pytest.raises(BrokenOff) as raised:
+                await client.get("/broken-off")
     assert_problem(answer, 500, "internal_error")
-    assert "tulip" not in answer.text
+    assert page.status_code == 500
+    assert caplog.text.count("in break_down") == 3  # where it was
+    logged = caplog.text + "".join(traceback.format_exception(raised.value))
+    assert tulip not in answer.text + page.text + logged
 
 
 async def test_nothing_is_half_written_while_temporal_is_away(

@@ -18,6 +18,7 @@ from api.deps import SESSION_COOKIE
 from console.desk import is_ours
 from database.base import Sessions
 from database.staff import SignInFailure, Staff, StaffSession
+from docs.browser import FLAGS, chromium
 from domain.tasks import Role
 from supervisor.run_file import Addresses, RunFile, write_run_file
 from tests.api.conftest import KEY, SIGNING_KEY
@@ -230,12 +231,60 @@ async def test_no_other_site_signs_a_browser_in(app: FastAPI, api: httpx2.AsyncC
         transport=httpx2.ASGITransport(app, raise_app_exceptions=False), base_url="http://crm"
     ) as browser:
         typed = {"email": email, "password": for_once}
-        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 303)):
-            answer = await browser.post(
-                "/console/sign-in", data=typed, headers={"Sec-Fetch-Site": site}
-            )
-            assert answer.status_code == status
+        for headers, status in (
+            *(({"Sec-Fetch-Site": site}, 403) for site in ("cross-site", "same-site")),
+            ({"Sec-Fetch-Site": "same-origin", "Origin": "http://behind-a-proxy.example"}, 303),
+            # To an address without TLS browsers send no more than the origin.
+            *(({"Origin": one}, 403) for one in ("http://lure.example", "http://crm:81", "null")),
+            ({"Origin": "http://crm"}, 303),
+            ({"Origin": "http://127.0.0.1:8000"}, 303),  # as it is published
+        ):
+            browser.cookies.clear()
+            answer = await browser.post("/console/sign-in", data=typed, headers=headers)
+            assert (headers, answer.status_code) == (headers, status)
             assert ("set-cookie" in answer.headers) is (status == 303)
+
+
+async def test_a_browser_signs_in_where_there_is_no_tls(
+    browser: Browser, console_url: str, api: httpx2.AsyncClient
+) -> None:
+    """By a name that is not localhost: such a page sends its origin, and no Fetch Metadata."""
+    email, for_once = await _made(api, "plain-1", "ops")
+    named = console_url.replace("127.0.0.1", "crm.test")
+    resolving = [*FLAGS, "--host-resolver-rules=MAP crm.test 127.0.0.1"]
+    other = await browser.browser_type.launch(executable_path=chromium(), args=resolving)
+    page = await other.new_page(base_url=named)
+    await page.goto("/console/sign-in")
+    await page.get_by_label("E-mail").fill(email)
+    await page.get_by_label("Password").fill(for_once)
+    async with page.expect_request("**/console/sign-in") as sent:
+        await page.get_by_role("button", name="Sign in").click()
+    headers = await (await sent.value).all_headers()
+    assert "sec-fetch-site" not in headers
+    assert headers["origin"] == named
+    await expect(page.get_by_role("heading", name="Choose a password")).to_be_visible()
+    await other.close()
+
+
+async def test_no_other_site_has_its_form_shown_as_what_was_typed(
+    app: FastAPI, sessions: Sessions
+) -> None:
+    """Neither after the sign-in, nor where the session's cookie comes along."""
+    lure = {"id": "lured-2", "email": "lured@example.com", "name": "Ana", "role": "admin"}
+    async with calling_as(app, sessions, Role.ADMIN) as browser:
+        for site, shown in (("cross-site", False), ("same-site", False), ("same-origin", True)):
+            answer = await browser.post(
+                "/console/staff", data=lure, headers={"Sec-Fetch-Site": site}
+            )
+            assert answer.status_code == 403
+            assert ("lured-2" in answer.text) is shown
+        browser.cookies.clear()
+        for site, shown in (("cross-site", False), ("same-origin", True)):
+            answer = await browser.post(
+                "/console/staff", data=lure, headers={"Sec-Fetch-Site": site}
+            )
+            assert answer.status_code == (401 if shown else 403)
+            assert ('name="kept"' in answer.text) is shown
 
 
 async def test_no_password_is_shown_again(app: FastAPI, sessions: Sessions) -> None:
