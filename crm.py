@@ -156,6 +156,10 @@ def fill(
         int, typer.Option(min=0, help="How many lines all their timelines have together.")
     ] = 1_000_000,
     seed: Annotated[int, typer.Option(help="The same seed makes the same customers.")] = 1,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="How many write at a time; the rows are the same."),
+    ] = min(os.cpu_count() or 1, 8),
     yes: Annotated[
         bool, typer.Option("--yes", help="Also into a database that holds real customers.")
     ] = False,
@@ -165,9 +169,10 @@ def fill(
 ) -> None:
     """Fill the database of the running instance to the size of a large installation.
 
-    For trying lists, search and the customer's page at that size; takes minutes. The customers are
-    nobody's: their references begin with FILL-, their addresses are of example.com and of numbers
-    set aside for fiction, and they belong to a simulation of their own.
+    For trying lists, search and the customer's page at that size; takes minutes. Ctrl-C stops it,
+    and --remove takes out what is there by then. The customers are nobody's: their references begin
+    with FILL-, their addresses are of example.com and of numbers set aside for fiction, and they
+    belong to a simulation of their own.
 
     Only rows are written. No process runs behind them, so none can be told anything; no message
     waits, so none is sent; sweeps, the staff digest and `verify` leave them out. Without a running
@@ -181,9 +186,10 @@ def fill(
     given = settings.database_url is not None
     url = existing_database_url(settings) if given else instance(settings).database_url
     if remove:
-        run_remove(url)
+        run_remove(url, processes=processes)
     else:
-        run_fill(url, Size(customers, orders, lines), seed=seed, yes=yes)
+        size = Size(customers, orders, lines)
+        run_fill(url, size, seed=seed, processes=processes, yes=yes)
 
 
 @app.command()

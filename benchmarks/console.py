@@ -5,11 +5,13 @@ Beside each a bare page of FastAPI answers the same bytes, and nothing else, in 
 
 import asyncio
 import json
+import os
 import secrets
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import httpx2
@@ -116,7 +118,14 @@ async def measure_console(
 
 
 def _fill(url: str, size: Size) -> None:
-    fill(url, size, seed=1, beside_real=False, progress=lambda *_: None)
+    fill(
+        *(url, size),
+        seed=1,
+        now=datetime.now(UTC),
+        processes=os.cpu_count() or 1,
+        beside_real=False,
+        progress=lambda *_: None,
+    )
 
 
 def _somebody(url: str) -> dict[str, str]:

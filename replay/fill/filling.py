@@ -1,9 +1,10 @@
 """Writes filled lives into a database, and takes them out again."""
 
 import random
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import partial
+from itertools import islice
 from typing import LiteralString, NamedTuple, cast
 from uuid import UUID
 
@@ -11,13 +12,12 @@ import psycopg
 from psycopg import sql
 
 from database.tables import Base
-from replay.fill.lives import Life, Row, Share
+from replay.fill.batch import TABLES, Batch, write_batch
+from replay.fill.crew import Crew, connected
+from replay.fill.life import Share
 from supervisor.errors import Refused
-from supervisor.postgres_url import libpq_url
 
 _BATCH = 1_000  # customers a transaction
-_TABLES = [table.name for table in Base.metadata.sorted_tables]  # what is referred to comes first
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 _ABOUT_ORDERS = ("order_milestones",)
 _ABOUT_MESSAGES = ("delivery_reports", "message_reactions")
 
@@ -30,55 +30,62 @@ class Size(NamedTuple):
     lines: int = 1_000_000  # of the timeline
 
 
-def fill(url: str, size: Size, *, seed: int, beside_real: bool, progress: Progress) -> None:
+def fill(
+    url: str,
+    size: Size,
+    *,
+    seed: int,
+    now: datetime,
+    processes: int,
+    beside_real: bool,
+    progress: Progress,
+) -> None:
     """Write `size` into the database at `url` and bring the planner's figures up to date.
 
-    Committed by the thousand customers: what was given up half-way is taken out by `remove`.
+    Seed and `now` make the rows, however many `processes` write them; only the numbers that
+    PostgreSQL gives are in no order. Committed by the thousand customers: what was given up
+    half-way is taken out by `remove`.
 
     Raises:
-        Refused: it holds a fill already, or real customers and not `beside_real`.
+        Refused: it holds a fill already, or real customers and not `beside_real`; or a process
+            ended early.
     """
-    with _connected(url) as connection:
+    now = now.replace(minute=0, second=0, microsecond=0)
+    with connected(url) as connection:
         _refuse_unfit(connection, beside_real=beside_real)
-        now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
         simulation = _open_simulation(connection, seed, now)
-        batch: dict[str, list[Row]] = defaultdict(list)
-        for number, share in enumerate(_shares(size, seed), 1):
-            life = Life(number, share, seed=seed, simulation=simulation, now=now)
-            for table, rows in life.rows.items():
-                batch[table] += rows
-            if number % _BATCH == 0 or number == size.customers:
-                with connection.transaction():
-                    _copy(connection, batch)
-                batch.clear()
-                progress("customers", number, size.customers)
-        _tidy(connection, progress)
+    count = min(_BATCH, -(-size.customers // processes))
+    shares = _shares(size, seed)
+    batches = (
+        Batch(first, list(islice(shares, count)), seed, simulation, now)
+        for first in range(1, size.customers + 1, count)
+    )
+    with Crew(url, processes) as crew:
+        for done, _ in enumerate(crew.do(partial(write_batch, batch) for batch in batches), 1):
+            progress("customers", min(done * count, size.customers), size.customers)
+        _tidy(crew, progress)
 
 
-def remove(url: str, progress: Progress) -> int:
+def remove(url: str, *, processes: int, progress: Progress) -> int:
     """Take every filled customer out with all that refers to them; how many there were.
 
     One transaction: nothing is taken out when it is interrupted.
     """
-    with _connected(url) as connection:
-        with connection.transaction():
-            connection.execute(
-                "CREATE TEMPORARY TABLE filled ON COMMIT DROP AS SELECT c.id FROM customers c"
-                " JOIN simulations s ON s.id = c.simulation_id WHERE s.filled"
-            )
-            connection.execute("ALTER TABLE filled ADD PRIMARY KEY (id)")
-            connection.execute("ANALYZE filled")
-            for done, table in enumerate(reversed(_TABLES)):
-                progress(table, done, len(_TABLES))
-                _remove_from(connection, table)
-            removed = connection.execute("DELETE FROM customers WHERE id IN (TABLE filled)")
-            connection.execute("DELETE FROM simulations WHERE filled")
-        _tidy(connection, progress)
+    with connected(url) as connection, connection.transaction():
+        connection.execute(
+            "CREATE TEMPORARY TABLE filled ON COMMIT DROP AS SELECT c.id FROM customers c"
+            " JOIN simulations s ON s.id = c.simulation_id WHERE s.filled"
+        )
+        connection.execute("ALTER TABLE filled ADD PRIMARY KEY (id)")
+        connection.execute("ANALYZE filled")
+        for done, table in enumerate(reversed(TABLES)):
+            progress(table, done, len(TABLES))
+            _remove_from(connection, table)
+        removed = connection.execute("DELETE FROM customers WHERE id IN (TABLE filled)")
+        connection.execute("DELETE FROM simulations WHERE filled")
+    with Crew(url, processes) as crew:
+        _tidy(crew, progress)
     return removed.rowcount
-
-
-def _connected(url: str) -> psycopg.Connection:
-    return psycopg.connect(libpq_url(url), autocommit=True)
 
 
 def _refuse_unfit(connection: psycopg.Connection, *, beside_real: bool) -> None:
@@ -108,7 +115,7 @@ def _shares(size: Size, seed: int) -> Iterator[Share]:
     dice = random.Random(seed)
     orders, weight, written = size.orders, 0, 0
     whole = 2 * size.customers + 3 * size.orders  # lines per customer and per order
-    for left in range(size.customers, 0, -1):
+    for left in range(size.customers, 0, -1):  # in the order in which they came
         mean = orders / left
         share = orders
         if left > 1:
@@ -117,26 +124,7 @@ def _shares(size: Size, seed: int) -> Iterator[Share]:
         weight += 2 + 3 * share
         lines = size.lines * weight // whole - written
         written += lines
-        yield Share(share, lines)
-
-
-def _copy(connection: psycopg.Connection, batch: dict[str, list[Row]]) -> None:
-    for table in _TABLES:
-        if not (rows := batch.get(table)):
-            continue
-        names = list(rows[0])
-        into = sql.SQL("COPY {} ({}) FROM STDIN").format(
-            sql.Identifier(table), sql.SQL(",").join(map(sql.Identifier, names))
-        )
-        with connection.cursor().copy(into) as copy:
-            copy.write("".join("\t".join(map(_field, row.values())) + "\n" for row in rows))
-
-
-def _field(value: object) -> str:
-    """As COPY reads it. Thrice as fast as psycopg, which looks at each value for its type."""
-    if value is None:
-        return r"\N"
-    return str(value).translate(_ESCAPES)
+        yield Share(share, lines, age=(left - dice.random()) / size.customers)
 
 
 def _remove_from(connection: psycopg.Connection, table: str) -> None:
@@ -159,8 +147,11 @@ def _remove_from(connection: psycopg.Connection, table: str) -> None:
     )
 
 
-def _tidy(connection: psycopg.Connection, progress: Progress) -> None:
+def _tidy(crew: Crew, progress: Progress) -> None:
     """As autovacuum would before long: an installation that grew to this size has had it done."""
-    for done, table in enumerate(_TABLES):
-        progress(f"figures of {table}", done, len(_TABLES))
-        connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))
+    for done, _ in enumerate(crew.do(partial(_vacuum, table) for table in reversed(TABLES)), 1):
+        progress("figures of the tables", done, len(TABLES))
+
+
+def _vacuum(table: str, connection: psycopg.Connection) -> None:
+    connection.execute(sql.SQL("VACUUM (ANALYZE) {}").format(sql.Identifier(table)))

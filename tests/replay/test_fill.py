@@ -1,9 +1,16 @@
 """`crm.py fill`: coherent rows of the size asked for, that disturb nobody and go again."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
@@ -13,9 +20,13 @@ from activities.verify import Conservation
 from database.base import Sessions
 from domain.messages import MessageState
 from domain.schedules import Occasion
+from replay.fill.batch import TABLES
+from replay.fill.customer import live
 from replay.fill.filling import Size, fill, remove
-from replay.fill.lives import Life, Share
+from replay.fill.life import Share
 from supervisor.errors import Refused
+from supervisor.postgres_url import libpq_url
+from supervisor.service import ROOT
 
 SIZE = Size(customers=200, orders=600, lines=2_000)
 
@@ -24,8 +35,21 @@ def _quietly(what: str, done: int, total: int) -> None:
     assert 0 <= done <= total, what
 
 
-def _fill(url: str, *, beside_real: bool = False) -> None:
-    fill(url, SIZE, seed=7, beside_real=beside_real, progress=_quietly)
+def _fill(
+    url: str, *, beside_real: bool = False, processes: int = 1, now: datetime | None = None
+) -> None:
+    fill(
+        *(url, SIZE),
+        seed=7,
+        now=now or datetime.now(UTC),
+        processes=processes,
+        beside_real=beside_real,
+        progress=_quietly,
+    )
+
+
+def _remove(url: str) -> int:
+    return remove(url, processes=1, progress=_quietly)
 
 
 async def _scalar(sessions: Sessions, sql: str) -> Any:
@@ -114,7 +138,7 @@ async def test_what_was_filled_goes_and_the_rest_stays(
     _fill(database_url, beside_real=True)
     with pytest.raises(Refused, match="filled already"):
         _fill(database_url, beside_real=True)
-    assert remove(database_url, _quietly) == SIZE.customers
+    assert _remove(database_url) == SIZE.customers
     assert await _scalar(sessions, "SELECT string_agg(name, ',') FROM customers") == "Ada Lovelace"
     for table in ("timeline", "orders", "order_milestones", "processes", "messages", "events"):
         assert await _scalar(sessions, f"SELECT count(*) FROM {table}") == 0, table
@@ -124,7 +148,90 @@ def test_the_same_seed_makes_the_same_lives() -> None:
     now, simulation = datetime(2026, 1, 5, tzinfo=UTC), uuid4()
 
     def life(seed: int) -> dict[str, Any]:
-        return Life(3, Share(4, 20), seed=seed, simulation=simulation, now=now).rows
+        return live(3, Share(4, 20, 0.5), seed=seed, simulation=simulation, now=now).rows
 
     assert life(1) == life(1)
     assert life(1) != life(2)
+
+
+def test_the_rows_do_not_depend_on_how_many_processes_write_them(database_url: str) -> None:
+    now = datetime.now(UTC)
+    _fill(database_url, processes=1, now=now)
+    by_one = _rows(database_url)
+    _remove(database_url)
+    _fill(database_url, processes=2, now=now)
+    assert _rows(database_url) == by_one
+    assert len(by_one["customers"]) == SIZE.customers
+
+
+def _rows(url: str) -> dict[str, list[str]]:
+    """By table, without what PostgreSQL made up."""
+    made_up = {"simulations": ["id", "recorded_at"], "customers": ["simulation_id"]}
+    made_up["timeline"] = ["id"]
+    with psycopg.connect(libpq_url(url)) as connection:
+        return {
+            table: [
+                row
+                for (row,) in connection.execute(
+                    f"SELECT (to_jsonb(t) - %s::text[])::text FROM {table} t ORDER BY 1",
+                    [made_up.get(table, [])],
+                )
+            ]
+            for table in TABLES
+        }
+
+
+def test_a_fill_that_was_stopped_is_taken_out(database_url: str) -> None:
+    """By Ctrl-C, which goes to all of its processes: one line about it, and none goes on."""
+    size = ["--customers", "3000", "--orders", "0", "--lines", "0", "--processes", "2"]
+    filling = subprocess.Popen(
+        [sys.executable, "crm.py", "fill", *size],
+        cwd=ROOT,
+        env={**os.environ, "CRM_DATABASE_URL": database_url},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        # What a shell runs in the background ignores Ctrl-C, and so do its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    with psycopg.connect(libpq_url(database_url), autocommit=True) as connection:
+        deadline = time.monotonic() + 60
+        while not _number(connection, "FROM customers") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(filling.pid, signal.SIGINT)
+        _, said = filling.communicate(timeout=30)  # until all who could say something are gone
+        assert said.startswith("crm: stopped by Ctrl-C"), said
+        assert said.count("\n") == 1, said
+        assert filling.returncode == 1
+        there = _number(connection, "FROM customers")
+        assert 0 < there < 3000
+        assert _remove(database_url) == there
+        for table in ("timeline", "orders", "processes", "messages", "simulations"):
+            assert _number(connection, f"FROM {table}") == 0, table
+
+
+def _number(connection: psycopg.Connection, source: str) -> int:
+    row = connection.execute(f"SELECT count(*) {source}").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_process_that_ends_early_ends_the_fill(database_url: str) -> None:
+    killed: list[Any] = []
+
+    def kill_one(what: str, done: int, total: int) -> None:
+        if not killed:
+            killed.append(multiprocessing.active_children()[0])
+            killed[0].kill()
+
+    with pytest.raises(Refused, match="ended early"):
+        fill(
+            *(database_url, SIZE),
+            seed=7,
+            now=datetime.now(UTC),
+            processes=2,
+            beside_real=False,
+            progress=kill_one,
+        )
+    assert not multiprocessing.active_children()
