@@ -11,12 +11,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 
 from database.base import Sessions, connect
 from database.tables import Base
+from domain import passwords
 from supervisor.postgres import PostgresServer
 from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
 from tests.messaging.http_office import ResendOffice, TwilioOffice
@@ -46,6 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("suite", max_examples=50, deadline=None)
     settings.load_profile("suite")
     config.addinivalue_line("markers", "own_database: it changes the schema, or grows big")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_hashing() -> Generator[PasswordHash]:
+    """How the product hashes passwords: slowly, by design. In the tests it does so quickly."""
+    usual = passwords.HASHING
+    passwords.HASHING = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
+    yield usual
+    passwords.HASHING = usual
 
 
 @pytest.fixture(scope="session")
