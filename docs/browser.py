@@ -21,14 +21,24 @@ class NoPicture(Exception):
 
 
 def chromium() -> str:
-    """The program: the system's, or the one that `playwright install chromium` has fetched."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if found := shutil.which(name):
-            return found
+    """The program: the system's, or the one that `playwright install --only-shell` has fetched.
+
+    The headless shell is the same engine without the windows, toolbars and extensions that a whole
+    Chromium keeps up for nobody to see: a new page takes a quarter of the processor's time.
+    """
     cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH", Path.home() / ".cache/ms-playwright"))
-    for found_there in sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True):
-        return str(found_there)
-    raise NoPicture("chromium is not installed: `apt-get install chromium`, then try again")
+    shell, whole = "chrome-headless-shell", ("chromium", "chromium-browser", "google-chrome")
+    found = [
+        shutil.which("chromium-headless-shell"),
+        *sorted(cache.glob(f"chromium_headless_shell-*/{shell}-linux*/{shell}"), reverse=True),
+        *map(shutil.which, whole),
+        *sorted(cache.glob("chromium-*/chrome-linux*/chrome"), reverse=True),
+    ]
+    for program in filter(None, found):
+        return str(program)
+    raise NoPicture(
+        "chromium is not installed: `apt-get install chromium-headless-shell`, then try again"
+    )
 
 
 @contextlib.contextmanager

@@ -17,14 +17,14 @@ def main() -> None:
         return
     except NoPicture:
         print("browser tests: no Chromium here, trying to fetch one")  # noqa: T201
-    command = [sys.executable, "-m", "playwright", "install", "chromium"]
+    command = [sys.executable, "-m", "playwright", "install", "--only-shell", "chromium"]
     try:
         subprocess.run(command, timeout=_PATIENCE, check=True, capture_output=True)
         print(f"browser tests: with {chromium()}")  # noqa: T201
     except (subprocess.SubprocessError, NoPicture):
         print(  # noqa: T201
             "browser tests: SKIPPED, there is no Chromium and none could be fetched; "
-            "remedy: apt-get install chromium"
+            "remedy: apt-get install chromium-headless-shell"
         )
 
 

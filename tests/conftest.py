@@ -1,5 +1,6 @@
 """A real PostgreSQL and a real Temporal server that skips time; an empty database for each test."""
 
+import functools
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping
@@ -11,12 +12,15 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from hypothesis import settings
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 
 from database.base import Sessions, connect
 from database.tables import Base
+from domain import passwords
 from supervisor.postgres import PostgresServer
 from supervisor.temporal import DYNAMIC_CONFIG, SEARCH_ATTRIBUTES, binary
 from tests.messaging.http_office import ResendOffice, TwilioOffice
@@ -46,6 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.register_profile("suite", max_examples=50, deadline=None)
     settings.load_profile("suite")
     config.addinivalue_line("markers", "own_database: it changes the schema, or grows big")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def usual_hashing() -> Generator[PasswordHash]:
+    """How the product hashes passwords: slowly, by design. In the tests it does so quickly."""
+    usual = passwords.HASHING
+    passwords.HASHING = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),))
+    yield usual
+    passwords.HASHING = usual
 
 
 @pytest.fixture(scope="session")
@@ -102,9 +115,13 @@ def database_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Ge
             admin.execute(f"DELETE FROM {table}")
 
 
+# An engine keeps the statements it has compiled: a new one for each test makes all of them anew.
+_sessions_of = functools.cache(connect)
+
+
 @pytest.fixture
 async def sessions(database_url: str) -> AsyncGenerator[Sessions]:
-    sessions = connect(database_url)
+    sessions = _sessions_of(database_url)
     yield sessions
     await sessions.kw["bind"].dispose()
 
@@ -168,6 +185,14 @@ async def twilio() -> AsyncGenerator[TwilioOffice]:
     await office.shut()
 
 
+# What takes long begins early, the many that are short fill up the end. The crash test takes as
+# long as all the others, which pass beside it. Whoever runs it has to wait with what pytest-xdist
+# gives him next, two files at a time: one of the domain, which takes no time.
+_ORDER = (
+    *("crash", "domain", "activities", "console", "replay", "supervisor", "workflows", "chaos"),
+    *("benchmarks", "api", "messaging"),
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The crash test first: it takes as long as all the others, which pass beside it."""
-    items.sort(key=lambda item: item.path.parent.name != "crash")
+    items.sort(key=lambda item: [*_ORDER, item.path.parent.name].index(item.path.parent.name))

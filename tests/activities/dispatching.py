@@ -50,6 +50,7 @@ RULES = DispatchRules(
 IMPATIENT = replace(RULES, lease=timedelta(seconds=1), grace=timedelta(seconds=0.2))
 LINKS = Links("https://crm.example.com", b"k" * 32, "perennial.example")
 SETTLED = [state for state in MessageState if state.settled]
+_RENDERER = Renderer("Perennial")  # keeps the templates it has compiled
 
 
 def dispatcher(
@@ -77,7 +78,7 @@ def dispatcher(
         sessions,
         client,
         providers,
-        Renderer("Perennial"),
+        _RENDERER,
         LINKS,
         evidence=known,
         rules=rules,

@@ -1,5 +1,6 @@
 """Stored histories of every workflow still replay on today's code, and a broken order is seen."""
 
+import functools
 import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ STORED = sorted(HISTORIES.glob("*/*.json"))
 MARKETING = [path for path in STORED if path.parent.name == "MarketingContact"][:5]
 
 
+@functools.cache
 def history_in(path: Path) -> WorkflowHistory:
     history = json.loads(path.read_text())
     started = history["events"][0]["workflowExecutionStartedEventAttributes"]
