@@ -32,21 +32,25 @@ class Column(StrEnum):
 
 
 _ON_ITS_WAY = Order.delivered_at.is_(None) & Order.ended_at.is_(None)
-_LATE = _ON_ITS_WAY & Order.late_noticed_at.is_not(None)
-_IN_TIME = _ON_ITS_WAY & Order.late_noticed_at.is_(None)
+_IN_TIME = Order.late_noticed_at.is_(None)
 _FAILED_ATTEMPT = Order.state == DeliveryState.ATTEMPT_FAILED
 _GIVEN_UP = (DeliveryState.RETURNED, DeliveryState.UNAVAILABLE, DeliveryState.CANCELLED)
 
-IN_COLUMN: Mapping[Column, sa.ColumnElement[bool]] = {
+# Of those that are on their way.
+_STANDS: Mapping[Column, sa.ColumnElement[bool]] = {
     Column.PROMISED: _IN_TIME & Order.endangered_at.is_(None) & ~_FAILED_ATTEMPT,
     Column.AT_RISK: _IN_TIME & Order.endangered_at.is_not(None) & ~_FAILED_ATTEMPT,
-    Column.LATE: _LATE,
+    Column.LATE: Order.late_noticed_at.is_not(None),
+}
+IN_COLUMN: Mapping[Column, sa.ColumnElement[bool]] = {
+    **{column: _ON_ITS_WAY & stands for column, stands in _STANDS.items()},
     Column.DELIVERED: Order.state == DeliveryState.DELIVERED,
-    Column.FAILED: Order.state.in_(_GIVEN_UP) | (_FAILED_ATTEMPT & _IN_TIME),
+    Column.FAILED: Order.state.in_(_GIVEN_UP) | (_FAILED_ATTEMPT & _IN_TIME & _ON_ITS_WAY),
 }
 # Those the process still works on come by their day, the next first; the others the latest first.
-BY_DAY = frozenset({Column.PROMISED, Column.AT_RISK, Column.LATE})
-_DAY = sa.func.coalesce(Order.promised_on, sa.literal(date.max, sa.Date))
+BY_DAY = frozenset(_STANDS)
+# As the index has it, word for word.
+_DAY = sa.func.coalesce(Order.promised_on, sa.literal_column("'9999-12-31'::date", sa.Date))
 NEXT_DAY_FIRST = (_DAY, Order.id)
 LATEST_FIRST = (Order.placed_at, Order.id)
 
@@ -107,9 +111,13 @@ def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[Order]:
 
 async def count_open(session: AsyncSession) -> dict[Column, int]:
     """How many stand in the columns of what is on its way: an index holds no others."""
-    counts = [sa.func.count().filter(IN_COLUMN[column]).label(column) for column in BY_DAY]
-    row = (await session.execute(sa.select(*counts).where(_ON_ITS_WAY))).one()
-    return {column: getattr(row, column) for column in BY_DAY}
+    row = (await session.execute(_COUNTS)).one()
+    return {column: getattr(row, column) for column in _STANDS}
+
+
+_COUNTS = sa.select(
+    *(sa.func.count().filter(stands).label(column) for column, stands in _STANDS.items())
+).where(_ON_ITS_WAY)
 
 
 async def first_of_lanes(
