@@ -62,6 +62,7 @@ from api import (
 )
 from api.deps import AUTHENTICATED, ProcessEngine, Resources
 from api.observed import BodyLimit, Figures, Observed
+from api.routing import Beneath
 from console import app as console
 from database.base import connect
 from messaging.workshop import Workshop
@@ -144,7 +145,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=openapi.operation_id,
     )
     app.state.figures = Figures()
-    v1 = APIRouter(prefix="/api/v1", dependencies=[AUTHENTICATED])
+    v1 = Beneath("/api/v1", prefix="/api/v1", dependencies=[AUTHENTICATED])
     for router in PRIVATE:
         v1.include_router(router)
     app.include_router(v1)

@@ -165,7 +165,6 @@ class Retried(BaseModel):
 
 @router.get("/processes")
 async def list_troubled_processes(
-    session: Session,
     held: Held,
     kind: Annotated[ProcessKind | None, Query()] = None,
 ) -> Troubles:
@@ -174,14 +173,17 @@ async def list_troubled_processes(
     Found by what Temporal lists as failed, by timers that should have rung, and by facts of the
     last day that had no effect; each is then asked for in Temporal. The nightly check looks deeper.
     """
-    late = await overdue_processes(session, _MOST)
-    in_vain = await told_in_vain(session, _MOST)
+    # No connection is held while Temporal is asked: others need it more.
+    async with held.sessions() as session:
+        late = await overdue_processes(session, _MOST)
+        in_vain = await told_in_vain(session, _MOST)
     async with held.engine.reached() as client:
         listed, complete = await _listed(client)
         suspects = {one.workflow_id: one for one in (*in_vain, *late)}
         asked = list(dict.fromkeys([*listed, *suspects]))
         found = await _diagnosed(client, asked, suspects)
-    standings = await standings_of(session, [one.workflow_id for one in found])
+    async with held.sessions() as session:
+        standings = await standings_of(session, [one.workflow_id for one in found])
     views = [_view(one, standings.get(one.workflow_id), held) for one in found]
     return Troubles(
         items=[view for view in views if kind is None or view.kind is kind],
@@ -252,11 +254,13 @@ async def list_queues(held: Held) -> Queues:
 
 
 @processes.get("/{workflow_id:path}/health")
-async def show_process_health(workflow_id: WorkflowId, session: Session, held: Held) -> Health:
+async def show_process_health(workflow_id: WorkflowId, held: Held) -> Health:
     """Whether a process goes on; if not, why, and what a retry would do."""
-    standing = (await standings_of(session, [workflow_id])).get(workflow_id)
+    async with held.sessions() as session:
+        standing = (await standings_of(session, [workflow_id])).get(workflow_id)
+        suspect = await _overdue(session, workflow_id)
     async with held.engine.reached() as client:
-        found = await _suspected(client, workflow_id, await _overdue(session, workflow_id))
+        found = await _suspected(client, workflow_id, suspect)
     if found is None:
         if standing is None:
             raise not_found("process", workflow_id)

@@ -119,10 +119,11 @@ async def read_page(
     view: Callable[[Any], T],
     *,
     descending: bool = True,
+    parameters: Mapping[str, Any] | None = None,
 ) -> Page[T]:
     """The page of `statement` in the order of `keys`, which are unique together and never null.
 
-    `view` gets each row; a row of one column is unpacked.
+    `view` gets each row; a row of one column is unpacked. `parameters`: of the statement.
     """
     down = descending is not paging.backwards
     order = [key.desc() if down else key.asc() for key in keys]
@@ -131,7 +132,8 @@ async def read_page(
         here = sa.tuple_(*keys)
         there = sa.tuple_(*(_typed(v, k) for v, k in zip(paging.after, keys, strict=True)))
         statement = statement.where(here < there if down else here > there)
-    rows = list(await session.execute(statement.order_by(*order).limit(paging.limit + 1)))
+    asked = statement.order_by(*order).limit(paging.limit + 1)
+    rows = list(await session.execute(asked, parameters))
     further = len(rows) > paging.limit
     rows = rows[: paging.limit]
     if paging.backwards:

@@ -8,12 +8,14 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
-from fastapi import Request
+from fastapi import APIRouter, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.routing import Match
+from starlette.types import Scope
 
 from api.deps import SAFE_METHODS, authenticate, permit, resources
 from api.errors import Code, FieldError, Problem
@@ -34,6 +36,22 @@ _SECRETS = frozenset({"password", "new_password", "current_password"})
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = Callable[..., Any]
 Note = Callable[[AsyncSession], Awaitable[None]]
+
+
+class Beneath(APIRouter):
+    """Includes routers whose paths all begin with `path`: for others none of them is looked at.
+
+    FastAPI tries one route after the other, through all that was included, twice.
+    """
+
+    def __init__(self, path: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.path = path
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if not scope["path"].removeprefix(scope.get("root_path", "")).startswith(self.path):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 def requires_key(endpoint: Endpoint) -> Endpoint:

@@ -12,7 +12,7 @@ from api.contacts import customer_clock
 from api.deps import Session
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute
-from database.queries.timeline import LINE, MAIL, TEXT, timeline_of
+from database.queries.timeline import LINE, MAIL, TEXT, TIMELINE
 from domain.messages import MessageState
 from domain.processes import PHASES, Phase, ProcessKind
 from domain.timeline import words_for, words_for_received
@@ -57,19 +57,21 @@ async def show_timeline(
     oldest_first: Annotated[bool, Query()] = False,
 ) -> Page[TimelineEntry]:
     """What happened, what the customer was told and what he wrote, the latest first."""
-    await customer_clock(session, customer_id)
-    timeline = timeline_of(customer_id)
-    statement = sa.select(timeline)
+    statement = sa.select(TIMELINE)
     if what is not None:
-        statement = statement.where(timeline.c.what == what)
-    return await read_page(
+        statement = statement.where(TIMELINE.c.what == what)
+    page = await read_page(
         session,
         statement,
-        [timeline.c.happened_at, timeline.c.ref],
+        [TIMELINE.c.happened_at, TIMELINE.c.ref],
         paging,
         _entry,
         descending=not oldest_first,
+        parameters={"customer_id": customer_id},
     )
+    if not page.items:
+        await customer_clock(session, customer_id)  # an answer only if there is such a customer
+    return page
 
 
 def _entry(row: Any) -> TimelineEntry:

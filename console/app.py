@@ -6,6 +6,7 @@ from fastapi.routing import APIRoute
 
 from api.deps import SAFE_METHODS
 from api.errors import Code, Problem
+from api.routing import Beneath
 from console import (
     account,
     cases,
@@ -87,12 +88,11 @@ def install(app: FastAPI) -> None:
             raise Problem(Code.UNKNOWN_ROUTE, f"there is no {name[:60]!a} here")
         return FileResponse(found[name], headers=_FOR_EVER)
 
-    app.add_api_route(
-        f"{PREFIX}/static/{{name}}", show_asset, methods=["GET", "HEAD"], include_in_schema=False
-    )
-    for router in (sign_in.open_to_all, *SCREENS):
-        app.include_router(router, prefix=PREFIX, include_in_schema=False)
-    app.include_router(_nowhere, prefix=PREFIX, include_in_schema=False)
+    console = Beneath(PREFIX, include_in_schema=False)
+    console.add_api_route(f"{PREFIX}/static/{{name}}", show_asset, methods=["GET", "HEAD"])
+    for router in (sign_in.open_to_all, *SCREENS, _nowhere):
+        console.include_router(router, prefix=PREFIX)
+    app.include_router(console)
 
 
 @_nowhere.api_route("/{rest:path}", methods=["GET", "POST"])

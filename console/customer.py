@@ -8,11 +8,12 @@ from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.errors import Code, Problem
 from api.processes import temporal_url
 from console.desk import PREFIX, AtDesk, Desk, Json, Undo, segment
-from console.rendering import words
+from console.rendering import moment, words
 from console.routes import ConsoleRoute
 from console.steps import step_shown
 from database.customers import CustomerKind
@@ -56,20 +57,23 @@ class Rung(NamedTuple):
 @router.get("/customers/{customer_id}")
 async def show_customer(desk: AtDesk, customer_id: UUID) -> Response:
     customer = await desk.get(f"/customers/{customer_id}")
+    lines = await _timeline(desk, customer_id)
+    newest_last = reversed(customer["contact_points"])
+    used = {Channel(one["channel"]): one["address"].lower() for one in newest_last}
     async with desk.database() as session:
-        around = await read_relationship(session, customer_id)
+        around = await read_relationship(session, customer_id, used)
+        shown = await _with_words(session, customer_id, lines["items"])
     if around is None:
         raise Problem(Code.UNKNOWN_CUSTOMER, f"there is no customer {customer_id}")
-    lines = await _timeline(desk, customer_id)
     return desk.page(
         "customers/one.html",
         customer=customer,
         around=around,
-        now=around.standing.clock.business(datetime.now(UTC)),
-        speed=around.standing.clock.speed,
+        now=around.clock.business(datetime.now(UTC)),
+        speed=around.clock.speed,
         rail=rail_of(customer, around.latest),
         flags=flags_of(customer, around),
-        timeline=lines,
+        timeline={**lines, "items": shown},
         more=min(len(lines["items"]) + _LINES, _MOST_LINES),
         most=_MOST_LINES,
         starts=[kind for kind, needed in STARTS.items() if desk.viewer.may(needed)],
@@ -103,20 +107,19 @@ def rail_of(customer: Json, latest: Mapping[ProcessKind, tuple[ProcessRow, int]]
 
 def flags_of(customer: Json, around: Relationship) -> Sequence[tuple[str, str]]:
     """Where and for what the customer must not be written to: the words, and the screen of it."""
-    standing = around.standing
     suppressions = f"{PREFIX}/suppressions?customer_id={customer['id']}"
     consents = f"{PREFIX}/customers/{customer['id']}/consents"
     flags = [
         (f"{_nothing(purpose)} by {channel}: the address is suppressed", suppressions)
-        for channel, purpose in sorted(standing.suppressed, key=str)
+        for channel, purpose in sorted(around.suppressed, key=str)
     ]
     flags += [
         (f"{_nothing(one.purpose)} by {one.channel}: withdrawn", consents)
         for one in around.consents
         if one.state is ConsentState.WITHDRAWN
     ]
-    resting = standing.marketing_paused_until
-    if resting is not None and resting > standing.clock.business(datetime.now(UTC)):
+    resting = moment(customer["marketing_paused_until"])
+    if resting is not None and resting > around.clock.business(datetime.now(UTC)):
         flags.append((f"No marketing until {resting:%d %b %Y}: the customer rests from it", ""))
     if not customer["contact_points"]:
         flags.append(("No address is known", ""))
@@ -128,26 +131,26 @@ def _nothing(purpose: Purpose | None) -> str:
 
 
 async def _timeline(desk: Desk, customer_id: UUID) -> Json:
-    """The lines of the API, with what the customer wrote."""
     asked = desk.filters("what", "cursor", "lines")
     count = asked.pop("lines", "")
     limit = min(max(int(count), 1), _MOST_LINES) if count.isdecimal() else _LINES
-    page = await desk.get(f"/customers/{customer_id}/timeline", limit=limit, **asked)
-    items = page["items"]
-    if not items:
-        return page
-    moments = [datetime.fromisoformat(one["happened_at"]) for one in items]
-    async with desk.database() as session:
-        written = await words_in(session, customer_id, min(moments), max(moments))
-    shown = [
+    return await desk.get(f"/customers/{customer_id}/timeline", limit=limit, **asked)
+
+
+async def _with_words(session: AsyncSession, customer_id: UUID, lines: list[Json]) -> list[Json]:
+    """The lines of the API, with what the customer wrote."""
+    if not lines:
+        return []
+    moments = [datetime.fromisoformat(one["happened_at"]) for one in lines]
+    written = await words_in(session, customer_id, min(moments), max(moments))
+    return [
         {
             **one,
             "text": one["facts"].get("text")
             or written.get((one["workflow_id"], one["kind"], at), ""),
         }
-        for one, at in zip(items, moments, strict=True)
+        for one, at in zip(lines, moments, strict=True)
     ]
-    return {**page, "items": shown}
 
 
 @router.post("/customers/{customer_id}")

@@ -1,22 +1,17 @@
 """The figures: pictures of the last weeks, each with the numbers behind it."""
 
-import asyncio
-import logging
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.deps import Resources
 from api.errors import not_found
 from console.charts import Bars, Columns, Value, bars, columns
-from console.desk import AtDesk, Desk
+from console.counted import counted
+from console.desk import AtDesk
 from console.rendering import words
 from console.routes import ConsoleRoute
 from database.queries.figures import (
@@ -33,26 +28,13 @@ from database.queries.figures import (
 from domain.figures import Share, share_of
 from domain.follow_up import SCORES, Verdict, verdict
 
-_log = logging.getLogger(__name__)
 router = APIRouter(route_class=ConsoleRoute)
 
-_GOOD_FOR = 60.0  # seconds that counted figures are shown without counting again
-_TOO_OLD = 600.0  # seconds
-_KEPT_AT_MOST = 8  # worlds
 _FATES = {
     **{"waiting": "quiet", "cancelled": "quiet", "failed": "bad"},
     **{"held": "warn", "suppressed": "warn", "unknown": "warn"},
 }
 _TONES = {Verdict.PROMOTER: "good", Verdict.PASSIVE: "quiet", Verdict.DETRACTOR: "bad"}
-
-
-@dataclass
-class _Counted:
-    """Figures by world, with the moment (of the monotonic clock) at which they were counted."""
-
-    by_world: dict[UUID | None, tuple[float, Figures]] = field(default_factory=dict)
-    counting: asyncio.Lock = field(default_factory=asyncio.Lock)
-    anew: asyncio.Task[object] | None = None
 
 
 @router.get("/figures")
@@ -61,12 +43,17 @@ async def show_figures(desk: AtDesk, simulation_id: UUID | None = None) -> Respo
         has_real, simulations = await known_worlds(session)
     if simulation_id is None and not has_real and simulations:
         simulation_id = simulations[0].id
-    counted_at, figures = await _figures(desk, simulation_id)
+    found = await counted(
+        desk.request.app,
+        ("figures", simulation_id),
+        lambda: _count(desk.held, simulation_id),
+    )
+    figures = found.value
     return desk.page(
         "figures/page.html",
         figures=figures,
         weeks=WEEKS,
-        age=round(time.monotonic() - counted_at),
+        age=found.age,
         has_real=has_real,
         simulations=simulations,
         chosen=simulation_id,
@@ -77,52 +64,6 @@ async def show_figures(desk: AtDesk, simulation_id: UUID | None = None) -> Respo
         scores=[(one, score_bars(one), shares_of(one)) for one in figures.scores],
         response=share_of(figures.surveys_answered, figures.surveys_asked),
     )
-
-
-async def _figures(desk: Desk, simulation_id: UUID | None) -> tuple[float, Figures]:
-    """The figures and when they were counted. What is older than a minute is counted anew, and
-    shown once more meanwhile; what is older than ten is waited for.
-    """
-    counted = _counted(desk.request)
-    known = counted.by_world.get(simulation_id)
-    age = time.monotonic() - known[0] if known else float("inf")
-    if known is None or age >= _TOO_OLD:
-        return await _count_once(desk.held, counted, simulation_id)
-    if age >= _GOOD_FOR and (counted.anew is None or counted.anew.done()):
-        counted.anew = asyncio.create_task(_count_anew(desk.held, counted, simulation_id))
-    return known
-
-
-async def _count_anew(held: Resources, counted: _Counted, simulation_id: UUID | None) -> None:
-    """Nobody waits for it: what goes wrong is in the log, and the next request tries again."""
-    try:
-        await _count_once(held, counted, simulation_id)
-    except (DBAPIError, PoolTimeout) as error:
-        _log.warning("the figures were not counted: %s", type(error).__name__)
-
-
-async def _count_once(
-    held: Resources, counted: _Counted, simulation_id: UUID | None
-) -> tuple[float, Figures]:
-    """Count, unless somebody has done it while this waited for its turn."""
-    async with counted.counting:
-        known = counted.by_world.get(simulation_id)
-        if known is not None and time.monotonic() - known[0] < _GOOD_FOR:
-            return known
-        known = (time.monotonic(), await _count(held, simulation_id))
-        counted.by_world.pop(simulation_id, None)
-        counted.by_world[simulation_id] = known
-        while len(counted.by_world) > _KEPT_AT_MOST:
-            counted.by_world.pop(next(iter(counted.by_world)))
-        return known
-
-
-def _counted(request: Request) -> _Counted:
-    state = request.app.state
-    if not hasattr(state, "counted_figures"):
-        state.counted_figures = _Counted()
-    counted: _Counted = state.counted_figures
-    return counted
 
 
 async def _count(held: Resources, simulation_id: UUID | None) -> Figures:

@@ -25,6 +25,7 @@ from database.queries.orders import (
     Wanted,
     around_order,
     count_open,
+    first_of_lanes,
     on_board,
     orders_on_board,
 )
@@ -84,7 +85,7 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
     async with desk.database() as session:
         counts = await count_open(session)
         if filters.get("view") == "board":
-            lanes = {one: await _lane(session, one, wanted) for one in Column}
+            lanes = await _lanes(session, wanted)
             return desk.page("orders/board.html", tabs=TABS, counts=counts, lanes=lanes, now=_now())
         by_day = column in BY_DAY
         page = await read_page(
@@ -95,19 +96,18 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
             lambda order: order,
             descending=not by_day,
         )
-        rows = await on_board(session, page.items)
+        rows = (await on_board(session, page.items)).values()
     return desk.page("orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, now=_now())
 
 
-async def _lane(session: AsyncSession, column: Column, wanted: Wanted) -> Lane:
-    keys = NEXT_DAY_FIRST if column in BY_DAY else LATEST_FIRST
-    order = [key.asc() if column in BY_DAY else key.desc() for key in keys]
-    found = (
-        await session.scalars(
-            orders_on_board(column, wanted).order_by(*order).limit(_IN_A_LANE + 1)
-        )
-    ).all()
-    return Lane(await on_board(session, found[:_IN_A_LANE]), len(found) > _IN_A_LANE)
+async def _lanes(session: AsyncSession, wanted: Wanted) -> dict[Column, Lane]:
+    found = await first_of_lanes(session, wanted, _IN_A_LANE + 1)
+    shown = {column: orders[:_IN_A_LANE] for column, orders in found.items()}
+    rows = await on_board(session, [order for orders in shown.values() for order in orders])
+    return {
+        column: Lane([rows[order.id] for order in orders], len(found[column]) > len(orders))
+        for column, orders in shown.items()
+    }
 
 
 @router.get("/orders/new")

@@ -1,12 +1,17 @@
 """Processes: how each kind stands, how its runs went, and one run told in plain words."""
 
+import functools
+import time
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from api.processes import WorkflowId
+from console.counted import Counted, counted
 from console.desk import AtDesk, Desk, Json, Refused, Undo, segment
 from console.routes import ConsoleRoute
 from database.queries.customers import clock_of
@@ -14,12 +19,10 @@ from database.queries.processes import (
     RUNS,
     facts_told,
     figures_of_kinds,
-    figures_of_steps,
+    flow_of,
     lines_of,
     messages_of,
     names_of,
-    outcomes,
-    passages,
     tasks_of,
 )
 from domain.clock import REAL_TIME
@@ -28,6 +31,7 @@ from domain.timeline import words_for
 
 router = APIRouter(route_class=ConsoleRoute)
 
+T = TypeVar("T")
 KindPath = Annotated[ProcessKind, Path()]
 
 # The reasons that can be chosen from; the API takes any code.
@@ -56,35 +60,37 @@ class Line(NamedTuple):
 
 @router.get("/processes")
 async def list_kinds(desk: AtDesk) -> Response:
-    async with desk.database() as session:
-        kinds = await figures_of_kinds(session)
+    kinds = await counted(desk.request.app, "kinds", lambda: _count(desk, figures_of_kinds))
     troubles = await _troubles(desk)
-    return desk.page("processes/list.html", kinds=kinds, troubles=troubles)
+    return desk.page(
+        "processes/list.html",
+        kinds=kinds.value,
+        troubles=troubles.value,
+        age=max(kinds.age, troubles.age),
+    )
 
 
 @router.get("/processes/kinds/{kind}")
 async def show_kind(desk: AtDesk, kind: KindPath) -> Response:
     filters = desk.filters("state", "step", "overdue", "cursor")
     runs = await desk.get("/processes", kind=kind, limit=30, **filters)
+    flow_of_kind = functools.partial(flow_of, kind=kind)
+    flow = await counted(desk.request.app, ("flow", kind), lambda: _count(desk, flow_of_kind))
+    troubles = await _troubles(desk)
     async with desk.database() as session:
-        steps = await figures_of_steps(session, kind)
-        passed = await passages(session, kind)
-        ended = await outcomes(session, kind)
         names = await names_of(session, (one["customer_id"] for one in runs["items"]))
-    troubles = await _troubles(desk, kind)
     return desk.page(
         "processes/kind.html",
         kind=kind,
-        steps=steps,
-        choices=[(step, step) for step in _known([one.step for one in steps], filters)],
-        passed=passed,
-        most=max((one.runs for one in passed), default=1),
-        ended=ended,
+        flow=flow.value,
+        age=max(flow.age, troubles.age),
+        choices=[(step, step) for step in _known([one.step for one in flow.value.steps], filters)],
+        most=max((one.runs for one in flow.value.passed), default=1),
         latest=RUNS,
         runs=runs,
         names={str(customer_id): name for customer_id, name in names.items()},
         states=list(ProcessState),
-        troubles=troubles["items"],
+        troubles=[one for one in troubles.value["items"] if one["kind"] == kind],
     )
 
 
@@ -171,9 +177,20 @@ async def unless_away(desk: Desk, path: str, **parameters: object) -> Json:
         return None
 
 
-async def _troubles(desk: Desk, kind: ProcessKind | None = None) -> Json:
-    found = await unless_away(desk, "/operations/processes", kind=kind)
-    return found or {"items": [], "complete": False}
+async def _count(desk: Desk, figures: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    async with desk.held.sessions() as session:
+        return await figures(session)
+
+
+async def _troubles(desk: Desk) -> Counted[Json]:
+    """Of all kinds; Temporal is asked about each that is suspected."""
+    ask = functools.partial(desk.get, "/operations/processes")
+    try:
+        return await counted(desk.request.app, "troubles", ask)
+    except Refused as refused:
+        if refused.status != 503:
+            raise
+        return Counted({"items": [], "complete": False}, time.monotonic(), 0)
 
 
 async def _health(desk: Desk, path: str) -> Json:

@@ -10,7 +10,6 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-from babel.dates import format_timedelta
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -22,6 +21,27 @@ from console.navigation import entries_for
 
 HTML = Path(__file__).with_name("html")
 STATIC = Path(__file__).with_name("static")
+_UNITS = (  # with their seconds
+    *(("year", 31_536_000), ("month", 2_592_000), ("week", 604_800), ("day", 86_400)),
+    *(("hour", 3_600), ("minute", 60)),
+)
+# By their tone, the states that a screen shows; the others are quiet.
+_STATES = {
+    "good": "delivered kept done resolved completed accepted met published active granted promoter",
+    "bad": (
+        "failed broken bounced complained unavailable missed late overdue returned detractor"
+        " suppressed"
+    ),
+    "warn": (
+        "held escalated unknown partly_kept failed_attempt at_risk paused reopened retracted"
+        " withdrawn urgent high"
+    ),
+    "busy": (
+        "running sending open claimed placed confirmed approved dispatched new draft queued"
+        " responded waiting_for_customer"
+    ),
+}
+_TONES = {state: tone for tone, states in _STATES.items() for state in states.split()}
 _NOBODYS_PAGE = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src data:; "
@@ -74,9 +94,10 @@ def when(context: Context, value: object, form: str = "minute") -> Markup:
     zone = ZoneInfo(viewer.zone if viewer else "UTC")
     here = at.astimezone(zone)
     shown = f"{here.day} {here:%b %Y}" if form == "day" else f"{here.day} {here:%b %Y, %H:%M}"
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        at.isoformat(), f"{here:%A %d %B %Y, %H:%M:%S %Z}", shown
-    )
+    full = f"{here:%A %d %B %Y, %H:%M:%S %Z}"
+    # Put in as it is, here and below: no date holds markup, and `Markup.format` takes ten times as
+    # long, of which the page of a list has a hundred.
+    return Markup(f'<time datetime="{at.isoformat()}" title="{full}">{shown}</time>')
 
 
 def day(value: object) -> Markup:
@@ -84,7 +105,12 @@ def day(value: object) -> Markup:
     if value is None or value == "":
         return Markup('<span class="none">none</span>')
     at = value if isinstance(value, date) else date.fromisoformat(str(value))
-    return Markup('<time datetime="{}">{}</time>').format(at.isoformat(), f"{at.day} {at:%b %Y}")
+    return Markup(f'<time datetime="{at.isoformat()}">{at.day} {at:%b %Y}</time>')
+
+
+def tone(state: object) -> str:
+    """`good`, `bad`, `warn`, `busy` or `quiet`."""
+    return _TONES.get(str(state), "quiet")
 
 
 def pairs(codes: Iterable[object]) -> list[tuple[str, str]]:
@@ -93,9 +119,11 @@ def pairs(codes: Iterable[object]) -> list[tuple[str, str]]:
 
 
 def span(value: object) -> str:
-    """A duration as people say it: `3 days`."""
-    seconds = value.total_seconds() if isinstance(value, timedelta) else float(str(value))
-    return format_timedelta(timedelta(seconds=abs(seconds)), locale="en", threshold=1.2)
+    """A duration as people say it: `3 days`, in the largest unit of which it is 1.2 at least."""
+    seconds = abs(value.total_seconds() if isinstance(value, timedelta) else float(str(value)))
+    unit, length = next((one for one in _UNITS if seconds >= 1.2 * one[1]), ("second", 1))
+    count = round(seconds // 1 / length)
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
 
 
 def clock(due: object, now: object = None, speed: float = 1.0) -> Markup:
@@ -112,11 +140,9 @@ def clock(due: object, now: object = None, speed: float = 1.0) -> Markup:
     said = f"{span(left)} late" if left < 0 else f"in {span(left)}"
     mark = {"late": "▲", "soon": "◔", "calm": "○"}[state]
     return Markup(
-        '<time class="clock {}" datetime="{}" data-now="{}" data-speed="{}" title="due {}">'
-        '<span aria-hidden="true">{}</span> <span class="left">{}</span></time>'
-    ).format(
-        *(state, at.isoformat(), here.isoformat(), speed),
-        *(f"{at.astimezone(UTC):%a %d %b %Y, %H:%M} UTC", mark, said),
+        f'<time class="clock {state}" datetime="{at.isoformat()}" data-now="{here.isoformat()}"'
+        f' data-speed="{float(speed)}" title="due {at.astimezone(UTC):%a %d %b %Y, %H:%M} UTC">'
+        f'<span aria-hidden="true">{mark}</span> <span class="left">{said}</span></time>'
     )
 
 
@@ -128,9 +154,10 @@ def _make() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         extensions=["jinja2.ext.do"],
+        auto_reload=False,  # else each page asks the disk of each of its parts
     )
     made.filters.update(words=words, pairs=pairs, when=when, span=span, clock=clock, moment=moment)
-    made.filters.update(day=day, money=money)
+    made.filters.update(day=day, money=money, tone=tone)
     # A key for each form, made with it: sending it twice does it once.
     made.globals.update(asset=asset, entries_for=entries_for, new_key=lambda: uuid4().hex)
     return made

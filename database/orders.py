@@ -47,6 +47,13 @@ class Order(Base):
             *("promised_on", "id"),
             postgresql_where=sa.text("delivered_at IS NULL AND ended_at IS NULL"),
         ),
+        sa.Index(  # the lanes of the board and their counts, without a look at the orders
+            "ix_orders_lanes",
+            sa.text("COALESCE(promised_on, '9999-12-31'::date)"),
+            "id",
+            postgresql_include=["promised_on", "state", "endangered_at", "late_noticed_at"],
+            postgresql_where=sa.text("delivered_at IS NULL AND ended_at IS NULL"),
+        ),
         prefixes("ix_orders_reference_prefixes", "lower(reference)"),
         trigrams("ix_orders_reference_trigrams", "lower(reference)"),
         sa.CheckConstraint("total_minor >= 0", name="total_is_not_negative"),

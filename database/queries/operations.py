@@ -7,6 +7,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from database.customers import Customer, Simulation
 from database.events import Verification
 from database.processes import ProcessRow
 from domain.processes import ProcessKind, ProcessState
@@ -50,9 +51,17 @@ class Standing(NamedTuple):
 async def overdue_processes(
     session: AsyncSession, limit: int, workflow_id: str | None = None
 ) -> list[Suspect]:
-    """Those whose timer should have rung, the longest overdue first; all, or one of them."""
+    """Those whose timer should have rung, the longest overdue first; all, or one of them.
+
+    Behind what `crm.py fill` wrote there is no process.
+    """
     rang = ProcessRow.next_timer_machine_at
-    statement = sa.select(ProcessRow.workflow_id, rang).where(OVERDUE)
+    statement = (
+        sa.select(ProcessRow.workflow_id, rang)
+        .join(Customer, Customer.id == ProcessRow.customer_id)
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .where(OVERDUE, Simulation.filled.is_not(True))
+    )
     if workflow_id is not None:
         statement = statement.where(ProcessRow.workflow_id == workflow_id)
     found = await session.execute(statement.order_by(rang).limit(limit))

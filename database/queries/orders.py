@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
@@ -18,7 +18,6 @@ from database.tasks import Task
 from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.delivery import DeliveryState
-from domain.processes import delivery_workflow_id
 from domain.promises import end_of_day
 
 
@@ -33,23 +32,34 @@ class Column(StrEnum):
 
 
 _ON_ITS_WAY = Order.delivered_at.is_(None) & Order.ended_at.is_(None)
-_LATE = _ON_ITS_WAY & Order.late_noticed_at.is_not(None)
-_IN_TIME = _ON_ITS_WAY & Order.late_noticed_at.is_(None)
+_IN_TIME = Order.late_noticed_at.is_(None)
 _FAILED_ATTEMPT = Order.state == DeliveryState.ATTEMPT_FAILED
 _GIVEN_UP = (DeliveryState.RETURNED, DeliveryState.UNAVAILABLE, DeliveryState.CANCELLED)
 
-IN_COLUMN: Mapping[Column, sa.ColumnElement[bool]] = {
+# Of those that are on their way.
+_STANDS: Mapping[Column, sa.ColumnElement[bool]] = {
     Column.PROMISED: _IN_TIME & Order.endangered_at.is_(None) & ~_FAILED_ATTEMPT,
     Column.AT_RISK: _IN_TIME & Order.endangered_at.is_not(None) & ~_FAILED_ATTEMPT,
-    Column.LATE: _LATE,
+    Column.LATE: Order.late_noticed_at.is_not(None),
+}
+IN_COLUMN: Mapping[Column, sa.ColumnElement[bool]] = {
+    **{column: _ON_ITS_WAY & stands for column, stands in _STANDS.items()},
     Column.DELIVERED: Order.state == DeliveryState.DELIVERED,
-    Column.FAILED: Order.state.in_(_GIVEN_UP) | (_FAILED_ATTEMPT & _IN_TIME),
+    Column.FAILED: Order.state.in_(_GIVEN_UP) | (_FAILED_ATTEMPT & _IN_TIME & _ON_ITS_WAY),
 }
 # Those the process still works on come by their day, the next first; the others the latest first.
-BY_DAY = frozenset({Column.PROMISED, Column.AT_RISK, Column.LATE})
-_DAY = sa.func.coalesce(Order.promised_on, sa.literal(date.max, sa.Date))
+BY_DAY = frozenset(_STANDS)
+# As the index has it, word for word.
+_DAY = sa.func.coalesce(Order.promised_on, sa.literal_column("'9999-12-31'::date", sa.Date))
 NEXT_DAY_FIRST = (_DAY, Order.id)
 LATEST_FIRST = (Order.placed_at, Order.id)
+
+
+def in_lane(column: Column) -> list[sa.ColumnElement[Any]]:
+    """The order of a column."""
+    if column in BY_DAY:
+        return [key.asc() for key in NEXT_DAY_FIRST]
+    return [key.desc() for key in LATEST_FIRST]
 
 
 class Told(NamedTuple):
@@ -101,52 +111,86 @@ def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[Order]:
 
 async def count_open(session: AsyncSession) -> dict[Column, int]:
     """How many stand in the columns of what is on its way: an index holds no others."""
-    counts = [sa.func.count().filter(IN_COLUMN[column]).label(column) for column in BY_DAY]
-    row = (await session.execute(sa.select(*counts).where(_ON_ITS_WAY))).one()
-    return {column: getattr(row, column) for column in BY_DAY}
+    row = (await session.execute(_COUNTS)).one()
+    return {column: getattr(row, column) for column in _STANDS}
 
 
-async def on_board(session: AsyncSession, orders: Sequence[Order]) -> list[OnBoard]:
-    """A page of orders with customer, what each process waits for, and the newest message."""
-    ids = [delivery_workflow_id(order.id) for order in orders]
-    customers = await session.execute(
-        sa.select(Customer.id, Customer.name, Customer.zone, *CLOCK_COLUMNS)
-        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
-        .where(Customer.id.in_({order.customer_id for order in orders}))
-    )
-    known = {row.id: row for row in customers}
-    standing = await session.execute(
-        sa.select(ProcessRow.workflow_id, ProcessRow.waiting_for, ProcessRow.next_timer_at).where(
-            ProcessRow.workflow_id.in_(ids)
+_COUNTS = sa.select(
+    *(sa.func.count().filter(stands).label(column) for column, stands in _STANDS.items())
+).where(_ON_ITS_WAY)
+
+
+async def first_of_lanes(
+    session: AsyncSession, wanted: Wanted, most: int
+) -> dict[Column, list[Order]]:
+    """Of each column the first orders, at most that many."""
+    lanes = sa.union_all(
+        *(
+            orders_on_board(column, wanted)
+            .with_only_columns(sa.literal(column.value).label("lane"), Order.id)
+            .order_by(*in_lane(column))
+            .limit(most)
+            .subquery()
+            .select()
+            for column in Column
         )
-    )
-    waits = {row.workflow_id: row for row in standing}
-    told = await _newest_messages(session, ids)
-    return [
-        OnBoard(
-            order,
-            known[order.customer_id].name,
-            known[order.customer_id].zone,
-            clock_in(known[order.customer_id]),
-            waits[key].waiting_for if key in waits else "",
-            waits[key].next_timer_at if key in waits else None,
-            told.get(key),
-        )
-        for order, key in zip(orders, ids, strict=True)
-    ]
+    ).subquery()
+    rows = await session.execute(sa.select(lanes.c.lane, Order).join(lanes, lanes.c.id == Order.id))
+    found: dict[Column, list[Order]] = {column: [] for column in Column}
+    for lane, order in rows:
+        found[Column(lane)].append(order)
+    for column, orders in found.items():
+        if column in BY_DAY:
+            orders.sort(key=lambda order: (order.promised_on or date.max, order.id))
+        else:
+            orders.sort(key=lambda order: (order.placed_at, order.id), reverse=True)
+    return found
 
 
-async def _newest_messages(session: AsyncSession, workflow_ids: Sequence[str]) -> dict[str, Told]:
-    found = await session.execute(
+async def on_board(session: AsyncSession, orders: Sequence[Order]) -> dict[UUID, OnBoard]:
+    """Orders with customer, what each process waits for, and the newest message; by order."""
+    rows = await session.execute(_AROUND, {"orders": [order.id for order in orders]})
+    known = {row.order_id: row for row in rows}
+    return {order.id: _on_board(order, known[order.id]) for order in orders}
+
+
+def _around() -> sa.Select[*tuple[Any, ...]]:
+    workflow_id = sa.func.concat("delivery/", Order.id)
+    told = (
         sa.select(
-            *(Message.workflow_id, Message.id, Message.template, Message.state),
-            sa.func.coalesce(Message.told_at, Message.asked_at).label("at"),
+            Message.id.label("message_id"),
+            *(Message.template, Message.state),
+            sa.func.coalesce(Message.told_at, Message.asked_at).label("told_at"),
         )
-        .ext(distinct_on(Message.workflow_id))
-        .where(Message.workflow_id.in_(workflow_ids))
-        .order_by(Message.workflow_id, Message.asked_at.desc(), Message.id.desc())
+        .where(Message.workflow_id == workflow_id)
+        .order_by(Message.asked_at.desc(), Message.id.desc())
+        .limit(1)
+        .lateral()
     )
-    return {row.workflow_id: Told(row.id, row.template, row.state, row.at) for row in found}
+    return (
+        sa.select(
+            Order.id.label("order_id"),
+            *(Customer.name, Customer.zone, *CLOCK_COLUMNS),
+            *(ProcessRow.waiting_for, ProcessRow.next_timer_at),
+            *told.c,
+        )
+        .join(Customer, Customer.id == Order.customer_id)
+        .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+        .outerjoin(ProcessRow, ProcessRow.workflow_id == workflow_id)
+        .outerjoin(told, sa.true())
+        .where(Order.id == sa.func.any(sa.bindparam("orders", type_=ARRAY(sa.Uuid))))
+    )
+
+
+_AROUND = _around()
+
+
+def _on_board(order: Order, row: Any) -> OnBoard:
+    told = row.message_id and Told(row.message_id, row.template, row.state, row.told_at)
+    return OnBoard(
+        *(order, row.name, row.zone, clock_in(row)),
+        *(row.waiting_for or "", row.next_timer_at, told),
+    )
 
 
 class Around(NamedTuple):

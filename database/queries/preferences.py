@@ -67,13 +67,14 @@ async def read_standing(session: AsyncSession, customer_id: UUID) -> Standing | 
         marketing_paused_until=row.marketing_paused_until,
         channels=[channel for channel in Channel if channel in used],
         consents={f"{one.channel}/{one.purpose}": one.state for one in consents},
-        suppressed=await _suppressed(session, used),
+        suppressed=await suppressed_at(session, used),
     )
 
 
-async def _suppressed(
+async def suppressed_at(
     session: AsyncSession, used: Mapping[Channel, str]
 ) -> frozenset[tuple[Channel, Purpose | None]]:
+    """What the addresses, in small letters, take nothing of."""
     at_one = (
         sa.and_(Suppression.channel == channel, Suppression.address == address)
         for channel, address in used.items()

@@ -51,6 +51,17 @@ class Passage(NamedTuple):
     longest: float | None
 
 
+class Flow(NamedTuple):
+    """Of a kind. `steps`: where the open ones stand, the most crowded first. `passed`: what the
+    latest runs went through, in the order in which they usually do. `ended`: how those ended, an
+    empty word for the open ones.
+    """
+
+    steps: list[StepFigures]
+    passed: list[Passage]
+    ended: list[tuple[str, int]]
+
+
 # Few customers, or none, live by a clock of their own: the others are not looked at.
 _CLOCKS = """
     clocks AS MATERIALIZED (
@@ -117,21 +128,16 @@ async def figures_of_kinds(session: AsyncSession) -> dict[ProcessKind, KindFigur
     }
 
 
-async def figures_of_steps(session: AsyncSession, kind: ProcessKind) -> list[StepFigures]:
-    """Where the open ones stand, the most crowded step first."""
-    return [StepFigures(*row) for row in await session.execute(_BY_STEP, {"kind": kind})]
-
-
-async def passages(session: AsyncSession, kind: ProcessKind) -> list[Passage]:
-    """What the latest runs went through, in the order in which they usually do."""
-    rows = await session.execute(_PASSAGES, {"kind": kind, "most": RUNS})
-    return [Passage(*row) for row in rows]
-
-
-async def outcomes(session: AsyncSession, kind: ProcessKind) -> list[tuple[str, int]]:
-    """How the latest runs ended; an empty word for those that have not."""
-    rows = await session.execute(_OUTCOMES, {"kind": kind, "most": RUNS})
-    return [(row[0], row[1]) for row in rows]
+async def flow_of(session: AsyncSession, kind: ProcessKind) -> Flow:
+    latest = {"kind": kind, "most": RUNS}
+    steps = await session.execute(_BY_STEP, {"kind": kind})
+    passed = await session.execute(_PASSAGES, latest)
+    ended = await session.execute(_OUTCOMES, latest)
+    return Flow(
+        [StepFigures(*row) for row in steps],
+        [Passage(*row) for row in passed],
+        [(row[0], row[1]) for row in ended],
+    )
 
 
 async def names_of(session: AsyncSession, customer_ids: Iterable[UUID]) -> dict[UUID, str]:
