@@ -697,9 +697,10 @@ async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[st
 _CASE = re.compile(r"case/[0-9a-f-]{36}")
 _answered = aliased(Message)
 # The newest mail of the customer about the case when we wrote: an answer that is repeated answers
-# the same one. Before it the mail of ours that it answered itself, where we know it.
+# the same one. Before it what that mail continues; where it doesn't say, the mail of ours that it
+# answered as we know otherwise.
 _ABOUT_CASE = (
-    sa.select(ReceivedMail.message_id, _answered.message_id.label("before"))
+    sa.select(ReceivedMail.message_id, ReceivedMail.thread, _answered.message_id.label("before"))
     .outerjoin(_answered, _answered.id == ReceivedMail.answers)
     .where(
         ReceivedMail.customer_id == Message.customer_id,
@@ -712,7 +713,7 @@ _ABOUT_CASE = (
     .lateral()
 )
 _THREADS = (
-    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.before)
+    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.thread, _ABOUT_CASE.c.before)
     .join(Case, Case.id == sa.cast(sa.func.split_part(Message.workflow_id, "/", 2), sa.Uuid))
     .join(_ABOUT_CASE, sa.true())
     .where(Message.id == _ids)
@@ -722,7 +723,10 @@ _THREADS = (
 async def _threads(session: AsyncSession, ids: list[UUID]) -> dict[UUID, tuple[str, ...]]:
     """What the messages of cases continue; they answer the last (RFC 5322 section 3.6.4)."""
     found = await session.execute(_THREADS, {"ids": ids})
-    return {row.id: tuple(one for one in (row.before, row.message_id) if one) for row in found}
+    return {
+        row.id: (*(row.thread or [one for one in (row.before,) if one]), row.message_id)
+        for row in found
+    }
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

@@ -142,9 +142,16 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     assert "We found &lt;it&gt;." in reply.html
 
 
+@pytest.mark.parametrize("thread", [["1@mail.example", "ours@perennial.example"], []])
 async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_mail(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+    activities: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    thread: list[str],
 ) -> None:
+    """RFC 5322 section 3.6.4: its References and its Message-ID. One that names none is known to
+    answer ours by the address that it came to.
+    """
     [asked] = await queue(sessions, address="ada@example.com")
     async with running(activities):
         [confirmed] = await until_settled(sessions)
@@ -166,7 +173,13 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
         session.add(case)
         session.add(mail(1, event_id="mail/1", received_at=now - timedelta(hours=2)))
         session.add(
-            mail(2, case_id=case.id, answers=confirmed.id, received_at=now - timedelta(hours=1))
+            mail(
+                2,
+                case_id=case.id,
+                answers=confirmed.id,
+                thread=thread,
+                received_at=now - timedelta(hours=1),
+            )
         )
         session.add(mail(3, case_id=case.id, received_at=now + timedelta(hours=1)))
     await queue(sessions, Template.CASE_ACKNOWLEDGED, address="other@example.com")
@@ -181,7 +194,8 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
     opened = [await post_office.inbox.open(one.id) for one in (first, last)]
     headers = [message_from_bytes(one.raw) for one in opened if one is not None]
     assert [one["In-Reply-To"] for one in headers] == [None, "<2@mail.example>"]
-    assert headers[1]["References"] == f"<{confirmed.message_id}> <2@mail.example>"
+    known = thread or [str(confirmed.message_id)]
+    assert headers[1]["References"].split() == [f"<{one}>" for one in (*known, "2@mail.example")]
 
 
 async def test_a_text_message_goes_the_same_way(

@@ -227,6 +227,7 @@ async def test_a_reply_is_threaded_by_the_chain_of_its_headers(desk: Desk) -> No
     message = await desk.sent(support_workflow_id(case_id), "ada@example.com")
     thread = f"<other@x> <{message.message_id}> <unknown@x>"
     mail = await desk.comes(answer(references=thread, in_reply_to="<unknown@x>"))
+    assert mail.thread == ["other@x", message.message_id, "unknown@x"]
     assert (mail.answers, mail.customer_id, mail.case_id) == (
         *(message.id, message.customer_id),
         case_id,
