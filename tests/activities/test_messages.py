@@ -557,6 +557,37 @@ async def test_what_only_a_newer_version_knows_is_left_alone_and_holds_up_nobody
     assert await post_office.inbox.count() == 2
 
 
+async def test_what_a_newer_version_notes_about_a_customer_holds_up_nobody_and_grants_nothing(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    """While both versions run: another channel, and a consent in a state that is no grant here."""
+    [customer] = await queue(sessions, Template.WIN_BACK, consent=ConsentState.GRANTED)
+    await queue(sessions, Template.ORDER_LATE, address="other@example.com")
+    async with sessions.begin() as session:
+        for change in (
+            "UPDATE customers SET preferred_channel = 'pigeon', tone = 'sung'",
+            "INSERT INTO contact_points (customer_id, channel, address)"
+            " SELECT id, 'pigeon', 'loft' FROM customers",
+            "INSERT INTO consents (customer_id, channel, purpose, state, source, wording,"
+            " occurred_at) SELECT id, 'pigeon', 'marketing', 'granted', 'form', '', now()"
+            " FROM customers",
+            "INSERT INTO suppressions (channel, address, purpose, reason)"
+            " VALUES ('email', 'other@example.com', 'racing', 'asked')",
+        ):
+            await session.execute(sa.text(change))
+        await session.execute(
+            sa.text(
+                "INSERT INTO consents (customer_id, channel, purpose, state, source, wording,"
+                " occurred_at) VALUES (:customer, 'email', 'marketing', 'lapsed', 'x', '', now())"
+            ),
+            {"customer": customer},
+        )
+    async with running(activities):
+        selling, order = await until_settled(sessions)
+    assert order.state is MessageState.ACCEPTED
+    assert selling.state is MessageState.SUPPRESSED
+
+
 @pytest.mark.own_database  # no other connection to it but the dispatcher's
 async def test_connections_to_the_database_may_break_at_any_moment(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
