@@ -276,6 +276,9 @@ class StoragePolicy(_Policy):
     raw_mails: timedelta = _duration(
         timedelta(days=180), "a mail that came to us as it came, with its attachments"
     )
+    own_words: timedelta = _duration(
+        timedelta(days=1095), "what customers and staff wrote to each other, after it came"
+    )
 
 
 Policy = (
