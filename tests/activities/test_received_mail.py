@@ -456,8 +456,11 @@ async def test_two_intakes_share_the_mails(desk: Desk) -> None:
         for number in range(20):
             raw = answer(f"question {number}", message_id=f"<{number}@x>")
             await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], raw)
-    outcomes = await asyncio.gather(*(desk.take_in() for _ in range(3)))
-    assert sum(map(len, outcomes)) == 20
+    outcomes: list[MailOutcome] = []
+    for _ in range(10):  # turns are short, and a busy machine takes in less in one
+        for some in await asyncio.gather(*(desk.take_in() for _ in range(3))):
+            outcomes += some
+    assert len(outcomes) == 20
     assert len(await desk.all(Event)) == 20
 
 
