@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, distinct_on
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import aliased
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from activities.suppressions import suppress
 from database.base import is_known
@@ -561,6 +561,11 @@ async def note_told(session: AsyncSession, ids: Collection[UUID]) -> None:
     )
 
 
+def _if_known(column: InstrumentedAttribute[Any]) -> sa.ColumnElement[Any]:
+    """Null where it is of a newer version: one customer's must not stop the whole batch."""
+    return sa.case((is_known(column), column)).label(column.key)
+
+
 _ids = sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Uuid)))
 _LOCK_CUSTOMERS = (
     sa.select(
@@ -568,10 +573,10 @@ _LOCK_CUSTOMERS = (
         Customer.name,
         Customer.reference,
         Customer.locale,
-        Customer.tone,
+        _if_known(Customer.tone),
         Customer.zone,
         Customer.chosen_locale,
-        Customer.preferred_channel,
+        _if_known(Customer.preferred_channel),
         Customer.marketing_paused_until,
         *CLOCK_COLUMNS,
     )
@@ -580,17 +585,20 @@ _LOCK_CUSTOMERS = (
     .order_by(Customer.id)
     .with_for_update(read=True, of=Customer)
 )
-_CONSENTS = (
+_newest_consents = (
     sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
     .ext(distinct_on(Consent.customer_id, Consent.channel, Consent.purpose))
-    .where(Consent.customer_id == _ids)
+    .where(Consent.customer_id == _ids, is_known(Consent.channel, Consent.purpose))
     .order_by(
         Consent.customer_id,
         Consent.channel,
         Consent.purpose,
         *NEWEST_STATEMENT,
     )
+    .subquery()
 )
+# What a newer version calls the newest statement is no grant, and an older grant holds no more.
+_CONSENTS = sa.select(_newest_consents).where(is_known(_newest_consents.c.state))
 _ADDRESSES = (
     sa.select(
         ContactPoint.customer_id,
@@ -599,7 +607,11 @@ _ADDRESSES = (
         ContactPoint.locale,
     )
     .ext(distinct_on(ContactPoint.customer_id, ContactPoint.channel))
-    .where(ContactPoint.customer_id == _ids, ContactPoint.retired_at.is_(None))
+    .where(
+        ContactPoint.customer_id == _ids,
+        ContactPoint.retired_at.is_(None),
+        is_known(ContactPoint.channel),
+    )
     .order_by(
         ContactPoint.customer_id,
         ContactPoint.channel,
@@ -612,6 +624,7 @@ _SUPPRESSIONS = sa.select(
 ).where(
     Suppression.address == sa.any_(sa.bindparam("addresses", type_=sa.ARRAY(sa.Text))),
     Suppression.lifted_at.is_(None),
+    is_known(Suppression.channel, Suppression.purpose),
 )
 
 
@@ -700,9 +713,10 @@ async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[st
 _CASE = re.compile(r"case/[0-9a-f-]{36}")
 _answered = aliased(Message)
 # The newest mail of the customer about the case when we wrote: an answer that is repeated answers
-# the same one. Before it the mail of ours that it answered itself, where we know it.
+# the same one. Before it what that mail continues; where it doesn't say, the mail of ours that it
+# answered as we know otherwise.
 _ABOUT_CASE = (
-    sa.select(ReceivedMail.message_id, _answered.message_id.label("before"))
+    sa.select(ReceivedMail.message_id, ReceivedMail.thread, _answered.message_id.label("before"))
     .outerjoin(_answered, _answered.id == ReceivedMail.answers)
     .where(
         ReceivedMail.customer_id == Message.customer_id,
@@ -715,7 +729,7 @@ _ABOUT_CASE = (
     .lateral()
 )
 _THREADS = (
-    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.before)
+    sa.select(Message.id, _ABOUT_CASE.c.message_id, _ABOUT_CASE.c.thread, _ABOUT_CASE.c.before)
     .join(Case, Case.id == sa.cast(sa.func.split_part(Message.workflow_id, "/", 2), sa.Uuid))
     .join(_ABOUT_CASE, sa.true())
     .where(Message.id == _ids)
@@ -725,7 +739,10 @@ _THREADS = (
 async def _threads(session: AsyncSession, ids: list[UUID]) -> dict[UUID, tuple[str, ...]]:
     """What the messages of cases continue; they answer the last (RFC 5322 section 3.6.4)."""
     found = await session.execute(_THREADS, {"ids": ids})
-    return {row.id: tuple(one for one in (row.before, row.message_id) if one) for row in found}
+    return {
+        row.id: (*(row.thread or [one for one in (row.before,) if one]), row.message_id)
+        for row in found
+    }
 
 
 async def _texts(session: AsyncSession, ids: Collection[UUID]) -> dict[UUID, str]:

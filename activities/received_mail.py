@@ -101,6 +101,7 @@ class _Mail:
         read = await asyncio.to_thread(read_mail, row.raw, row.mail_from, row.rcpt_to)
         row.kind, row.because, row.left_out = read.kind, read.because, read.left_out
         row.sender, row.subject, row.message_id = read.sender, read.subject, read.message_id
+        row.thread = [*reversed(read.answers)]
         row.text, row.whole_text = read.text, read.whole_text
         row.event_id = MAIL_EVENT + _essence(row.digest, read)
         await self._keep_attachments(read)

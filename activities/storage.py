@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.base import Sessions
 from database.customers import Simulation
+from database.events import HAS_WORDS
 from database.queries.policies import current_policy
 from domain.clock import REAL_TIME, Clock
 from domain.policies import PolicyKind, StoragePolicy
@@ -102,6 +103,54 @@ _ACTIONS = """
 """
 
 
+def _words_of(
+    table: str, moment: str, *, gone: str, which: str, key: str = "id", join: str = ""
+) -> str:
+    """What customers and staff wrote to each other: the rows `x` stay, since by them a repeat of
+    the fact is known. `gone` is what is set, `which` a condition that an index has.
+    """
+    return f"""
+        WITH old AS (
+            SELECT x.{key}, x.{moment} AS at FROM {table} x
+            LEFT JOIN customers c ON c.id = x.customer_id {join}
+            WHERE {{whose}} AND x.{moment} >= :since AND x.{moment} < :until
+              AND {which} AND {_NO_OPEN_CASE.format("x")}
+            ORDER BY x.{moment}, x.{key} LIMIT :most FOR UPDATE OF x SKIP LOCKED),
+        gone AS (
+            UPDATE {table} x SET {gone}, words_deleted_at = now()
+            FROM old WHERE x.{key} = old.{key})
+        SELECT count(*) AS deleted, max(at) AS reached FROM old
+    """
+
+
+_WORDS = (
+    _words_of(  # its raw form has the words too, as long as that is kept
+        *("received_mails", "received_at"),
+        gone="subject = NULL, text = NULL",
+        which=f"x.raw IS NULL AND x.words_deleted_at IS NULL AND {_OVER}",
+        join="LEFT JOIN messages m ON m.id = x.answers",
+    ),
+    _words_of(
+        *("received_texts", "received_at"),
+        gone="text = ''",
+        which="x.words_deleted_at IS NULL AND x.outcome <> 'failed'",
+    ),
+    _words_of(
+        *("events", "accepted_at"),
+        gone="body = x.body - ARRAY['text','comment','title']",
+        which=f"{HAS_WORDS} AND {_OVER.replace('m.', 'x.')}",
+        key="event_id",
+    ),
+    _words_of(
+        *("staff_texts", "recorded_at"),
+        gone="text = ''",
+        which="""x.words_deleted_at IS NULL AND NOT EXISTS (
+            SELECT FROM messages m WHERE m.customer_id = x.customer_id AND m.text_id = x.id
+              AND m.state IN ('queued','held','sending'))""",
+    ),
+)
+
+
 class _Kind(NamedTuple):
     sql: str
     kept_for: Callable[[StoragePolicy], timedelta]
@@ -113,6 +162,7 @@ _KINDS = (
     _Kind(_REPORTS, lambda policy: policy.delivery_reports),
     _Kind(_REACTIONS, lambda policy: policy.reactions),
     _Kind(_TEXTS, lambda policy: policy.message_texts),
+    *(_Kind(sql, lambda policy: policy.own_words) for sql in _WORDS),
 )
 _OF_STAFF = _Kind(_ACTIONS, lambda policy: policy.staff_actions)
 

@@ -115,12 +115,27 @@ async def customer_clock(session: AsyncSession, customer_id: UUID) -> Clock:
 async def add_contact_point(
     customer_id: UUID, body: NewContactPoint, session: Session
 ) -> AddressView:
-    """Add an address; the newest of a channel is used. Adding a retired one takes it up again."""
+    """Add an address; the newest of a channel is used. Adding a retired one takes it up again.
+
+    Adding the one that is used already changes nothing.
+    """
     try:
         address = _ADDRESSES[body.channel](body.address)
     except ValueError as problem:
         raise invalid_field("/address", str(problem)) from None
     await customer_clock(session, customer_id)
+    used = await session.scalar(
+        sa.select(ContactPoint)
+        .where(
+            ContactPoint.customer_id == customer_id,
+            ContactPoint.channel == body.channel,
+            ContactPoint.retired_at.is_(None),
+        )
+        .order_by(ContactPoint.recorded_at.desc(), ContactPoint.id.desc())
+        .limit(1)
+    )
+    if used is not None and (used.address, used.locale) == (address, body.locale):
+        return AddressView.model_validate(used)
     statement = insert(ContactPoint).values(
         customer_id=customer_id, channel=body.channel, address=address, locale=body.locale
     )
@@ -169,11 +184,14 @@ async def record_consent(
     A withdrawal holds from its commit on, over every grant that was recorded before, whatever
     moment is given. One of marketing ends what is under way for selling, once no channel is left.
     Where the policy asks for it, a grant is `pending` until the customer follows the link he is
-    sent.
+    sent. A statement that was recorded with the same `source` and `occurred_at` is not recorded
+    again; one without a moment is a new one, but under its Idempotency-Key.
     """
     clock = await customer_clock(session, customer_id)
     await hold_messages(session, customer_id)
     newest = await newest_statement(session, customer_id, body.channel, body.purpose)
+    if (known := await _same_statement(session, customer_id, body, newest)) is not None:
+        return await _consent(session, known)
     occurred_at = body.occurred_at or after_all(newest, now_on(clock))
     refuse_future(occurred_at, clock)
     if body.state is ConsentState.WITHDRAWN and body.purpose is Purpose.MARKETING:
@@ -206,6 +224,32 @@ async def record_consent(
     )
     assert consent_id is not None
     return await _consent(session, consent_id)
+
+
+async def _same_statement(
+    session: AsyncSession, customer_id: UUID, body: NewConsent, newest: Statement | None
+) -> UUID | None:
+    """The statement as it was recorded. A withdrawal may stand later than it says
+    (`withdrawn_at`), and one that does not hold any more is never taken for a new one.
+    """
+    if newest is None or body.occurred_at is None:
+        return None
+    if body.state is ConsentState.WITHDRAWN:
+        holds = newest.state is body.state and newest.occurred_at >= body.occurred_at
+        return newest.id if holds and newest.source == body.source else None
+    unconfirmed = () if body.confirmed else (ConsentState.PENDING,)
+    return await session.scalar(
+        sa.select(Consent.id)
+        .where(
+            Consent.customer_id == customer_id,
+            Consent.channel == body.channel,
+            Consent.purpose == body.purpose,
+            Consent.source == body.source,
+            Consent.occurred_at == body.occurred_at,
+            Consent.state.in_((ConsentState.GRANTED, *unconfirmed)),
+        )
+        .limit(1)
+    )
 
 
 async def _needing_confirmation(

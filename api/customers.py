@@ -32,7 +32,14 @@ from api.fields import (
 from api.intake import refuse_future
 from api.paging import Key, Page, Paging, order_by, read_page
 from api.routing import ApiRoute, needs, note_change, requires_key
-from database.customers import READING_LOCALE, ContactPoint, Customer, CustomerKind
+from database.customers import (
+    BUSINESS_NOW,
+    READING_LOCALE,
+    ContactPoint,
+    Customer,
+    CustomerKind,
+    Simulation,
+)
 from database.processes import Lifecycle
 from database.queries.customers import (
     CustomerWrite,
@@ -309,6 +316,9 @@ async def list_customers(
         ),
     ] = None,
     silence_due_before: Annotated[Instant | None, Query(description="business time")] = None,
+    silent: Annotated[
+        bool | None, Query(description="true: for longer than usual, by the customer's own clock")
+    ] = None,
     simulation_id: Annotated[UUID | None, Query()] = None,
     sort: Annotated[
         Sort, Query(description="with a minus the greatest first; who has no such date is left out")
@@ -331,6 +341,11 @@ async def list_customers(
         statement = statement.where(holds_consent(Channel(channel), Purpose(purpose)))
     if silence_due_before is not None:
         statement = statement.where(Lifecycle.silence_due_at < silence_due_before)
+    if silent is not None:
+        is_silent = Lifecycle.silence_due_at < BUSINESS_NOW
+        statement = statement.outerjoin(Simulation, Simulation.id == Customer.simulation_id).where(
+            is_silent if silent else is_silent.is_not(sa.true())
+        )
     if q is not None:
         statement = statement.where(await customers_like(session, q))
     keys, descending = order_by(sort, _ORDERS)

@@ -83,6 +83,9 @@ class ReceivedMailView(BaseModel):
     raw_deleted_at: datetime | None = Field(
         description="since when the mail as it came, and what was attached, are gone"
     )
+    words_deleted_at: datetime | None = Field(
+        description="since when its subject and its own words are gone too"
+    )
     kind: MailKind | None = Field(description="null while nobody has looked at it")
     because: str | None = Field(description="what it was recognised by")
     sender: str | None = Field(description="as the mail says; anybody can write anything there")

@@ -108,6 +108,7 @@ class StaffTextView(BaseModel):
     text: str
     internal: bool
     recorded_at: datetime
+    words_deleted_at: datetime | None = Field(description="since when the text is empty")
 
 
 class ReplyView(BaseModel):

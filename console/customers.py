@@ -1,6 +1,5 @@
 """The list of customers: filters in the address, views that are kept, rows to choose; a new one."""
 
-from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -54,9 +53,8 @@ async def list_customers(desk: AtDesk) -> Response:
 
 async def find_customers(desk: Desk, filters: dict[str, str], **paging: object) -> Json:
     """The page of customers that fits filters of this screen."""
-    asked: dict[str, object] = {name: filters.get(name) for name in FILTERS if name != "silent"}
-    if filters.get("silent"):
-        asked["silence_due_before"] = datetime.now(UTC).isoformat()
+    asked: dict[str, object] = {name: filters.get(name) for name in FILTERS}
+    asked["silent"] = "true" if filters.get("silent") else None
     return await desk.get("/customers", **asked, **paging)
 
 

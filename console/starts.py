@@ -91,7 +91,9 @@ async def preview_many(desk: AtDesk) -> Response:
 
 @router.post("/start/bulk")
 async def start_many(desk: AtDesk) -> Response:
-    """Done, each by itself. The page is the answer of the API: loaded again, it is the same one."""
+    """Done, each by itself. The page is the answer of the API: loaded again, it is the same one,
+    but that it tries again what failed by a fault of ours.
+    """
     kind = _kind(desk.text("kind"), [one for one in _allowed(desk) if one in STARTED_IN_BULK])
     chosen = _uuids(desk.lists.get("customer_id", []))
     items = [_start_of(desk, kind, one) for one in chosen]
@@ -104,7 +106,8 @@ async def start_many(desk: AtDesk) -> Response:
         title=_TITLES[kind],
         answer=answer,
         named={str(one): found for one, found in named.items()},
-        refused=[one["customer_id"] for one in answer["items"] if one["problem"]],
+        refused=[one["customer_id"] for one in answer["items"] if 400 <= one["status"] < 500],
+        failed=sum(one["status"] >= 500 for one in answer["items"]),
     )
 
 

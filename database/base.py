@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstrumentedAttribute, mapped_column
 
 Sessions = async_sessionmaker[AsyncSession]
 
@@ -58,7 +58,9 @@ def table_of(mapped: type[Base]) -> sa.Table:
     return Base.metadata.tables[mapped.__tablename__]
 
 
-def is_known(*columns: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+def is_known(
+    *columns: sa.ColumnElement[Any] | InstrumentedAttribute[Any],
+) -> sa.ColumnElement[bool]:
     """Whether this version knows each value of the enumerations among the columns.
 
     While a newer version runs beside it a row may hold one that it doesn't: reading that raises

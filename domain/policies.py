@@ -296,6 +296,9 @@ class StoragePolicy(_Policy):
         le=timedelta(days=3650),
         description="what staff did, with before and after; machine time, at least a year",
     )
+    own_words: timedelta = _duration(
+        timedelta(days=1095), "what customers and staff wrote to each other, after it came"
+    )
 
 
 Policy = (

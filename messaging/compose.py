@@ -17,6 +17,7 @@ from email.utils import formatdate
 from messaging.provider import OutgoingMessage
 
 _LONGEST_LINE = 76
+_LONGEST_REFERENCES = 900  # characters: some servers take no header beyond 998 (RFC 5322 2.1.1)
 _HEADERS_ONLY = SMTP.clone(max_line_length=_LONGEST_LINE)
 # What the standard library writes as it is: printable ASCII in words, none of them encoded.
 _PLAIN = re.compile(r"(?!.*=\?)[!-~]+(?: [!-~]+)*")
@@ -48,7 +49,7 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
         headers.append(_checked("Reply-To", message.reply_to))
     if message.thread:  # RFC 5322 section 3.6.4
         headers.append(_checked("In-Reply-To", f"<{message.thread[-1]}>"))
-        headers.append(_checked("References", references_of(message)))
+        headers.append(_folded("References", references_of(message)))
     if message.unsubscribe_url:
         headers.append(_checked("List-Unsubscribe", f"<{message.unsubscribe_url}>"))
         if message.unsubscribe_url.startswith("https://"):  # RFC 8058 section 3.1: one HTTPS URI
@@ -69,7 +70,18 @@ def compose_email(sender: str, message: OutgoingMessage) -> bytes:
 
 
 def references_of(message: OutgoingMessage) -> str:
-    return " ".join(f"<{one}>" for one in message.thread)
+    """The first mail of the thread and the newest that fit: a program that misses those between
+    still finds the thread by either end (RFC 5537 section 3.4.4 trims news alike).
+    """
+    first, *others = [f"<{one}>" for one in message.thread]
+    room = _LONGEST_REFERENCES - len(first)
+    newest: list[str] = []
+    for one in reversed(others):
+        room -= len(one) + 1
+        if room < 0 and newest:
+            break
+        newest.insert(0, one)
+    return " ".join([first, *newest])
 
 
 def recipient_of(message: OutgoingMessage) -> Address:
@@ -103,6 +115,11 @@ def _checked(name: str, value: str) -> bytes:
     if not value.isascii() or not value.isprintable():
         raise ValueError(f"{name} has characters that a header can't have")
     return f"{name}: {value}\r\n".encode()
+
+
+def _folded(name: str, ids: str) -> bytes:
+    """An id a line: none of them may be broken."""
+    return _checked(name, ids).replace(b"> <", b">\r\n <")
 
 
 def _part(subtype: str, content: str) -> bytes:

@@ -143,9 +143,16 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     assert "We found &lt;it&gt;." in reply.html
 
 
+@pytest.mark.parametrize("thread", [["1@mail.example", "ours@perennial.example"], []])
 async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_mail(
-    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+    activities: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    thread: list[str],
 ) -> None:
+    """RFC 5322 section 3.6.4: its References and its Message-ID. One that names none is known to
+    answer ours by the address that it came to.
+    """
     [asked] = await queue(sessions, address="ada@example.com")
     async with running(activities):
         [confirmed] = await until_settled(sessions)
@@ -167,7 +174,13 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
         session.add(case)
         session.add(mail(1, event_id="mail/1", received_at=now - timedelta(hours=2)))
         session.add(
-            mail(2, case_id=case.id, answers=confirmed.id, received_at=now - timedelta(hours=1))
+            mail(
+                2,
+                case_id=case.id,
+                answers=confirmed.id,
+                thread=thread,
+                received_at=now - timedelta(hours=1),
+            )
         )
         session.add(mail(3, case_id=case.id, received_at=now + timedelta(hours=1)))
     await queue(sessions, Template.CASE_ACKNOWLEDGED, address="other@example.com")
@@ -182,7 +195,8 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
     opened = [await post_office.inbox.open(one.id) for one in (first, last)]
     headers = [message_from_bytes(one.raw) for one in opened if one is not None]
     assert [one["In-Reply-To"] for one in headers] == [None, "<2@mail.example>"]
-    assert headers[1]["References"] == f"<{confirmed.message_id}> <2@mail.example>"
+    known = thread or [str(confirmed.message_id)]
+    assert headers[1]["References"].split() == [f"<{one}>" for one in (*known, "2@mail.example")]
 
 
 async def test_a_text_message_goes_the_same_way(
@@ -562,6 +576,37 @@ async def test_what_only_a_newer_version_knows_is_left_alone_and_holds_up_nobody
     async with running(activities):
         await becomes(seen, ["queued", "accepted", "accepted"], within=10)
     assert await post_office.inbox.count() == 2
+
+
+async def test_what_a_newer_version_notes_about_a_customer_holds_up_nobody_and_grants_nothing(
+    activities: MessageActivities, sessions: Sessions
+) -> None:
+    """While both versions run: another channel, and a consent in a state that is no grant here."""
+    [customer] = await queue(sessions, Template.WIN_BACK, consent=ConsentState.GRANTED)
+    await queue(sessions, Template.ORDER_LATE, address="other@example.com")
+    async with sessions.begin() as session:
+        for change in (
+            "UPDATE customers SET preferred_channel = 'pigeon', tone = 'sung'",
+            "INSERT INTO contact_points (customer_id, channel, address)"
+            " SELECT id, 'pigeon', 'loft' FROM customers",
+            "INSERT INTO consents (customer_id, channel, purpose, state, source, wording,"
+            " occurred_at) SELECT id, 'pigeon', 'marketing', 'granted', 'form', '', now()"
+            " FROM customers",
+            "INSERT INTO suppressions (channel, address, purpose, reason)"
+            " VALUES ('email', 'other@example.com', 'racing', 'asked')",
+        ):
+            await session.execute(sa.text(change))
+        await session.execute(
+            sa.text(
+                "INSERT INTO consents (customer_id, channel, purpose, state, source, wording,"
+                " occurred_at) VALUES (:customer, 'email', 'marketing', 'lapsed', 'x', '', now())"
+            ),
+            {"customer": customer},
+        )
+    async with running(activities):
+        selling, order = await until_settled(sessions)
+    assert order.state is MessageState.ACCEPTED
+    assert selling.state is MessageState.SUPPRESSED
 
 
 @pytest.mark.own_database  # no other connection to it but the dispatcher's

@@ -227,6 +227,7 @@ async def test_a_reply_is_threaded_by_the_chain_of_its_headers(desk: Desk) -> No
     message = await desk.sent(support_workflow_id(case_id), "ada@example.com")
     thread = f"<other@x> <{message.message_id}> <unknown@x>"
     mail = await desk.comes(answer(references=thread, in_reply_to="<unknown@x>"))
+    assert mail.thread == ["other@x", message.message_id, "unknown@x"]
     assert (mail.answers, mail.customer_id, mail.case_id) == (
         *(message.id, message.customer_id),
         case_id,
@@ -455,8 +456,11 @@ async def test_two_intakes_share_the_mails(desk: Desk) -> None:
         for number in range(20):
             raw = answer(f"question {number}", message_id=f"<{number}@x>")
             await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], raw)
-    outcomes = await asyncio.gather(*(desk.take_in() for _ in range(3)))
-    assert sum(map(len, outcomes)) == 20
+    outcomes: list[MailOutcome] = []
+    for _ in range(10):  # turns are short, and a busy machine takes in less in one
+        for some in await asyncio.gather(*(desk.take_in() for _ in range(3))):
+            outcomes += some
+    assert len(outcomes) == 20
     assert len(await desk.all(Event)) == 20
 
 

@@ -16,25 +16,29 @@ from activities.verify import CHECKS, Conservation
 from database.base import Sessions, table_of
 from database.customers import Customer
 from database.delivery_reports import DeliveryReportRow
+from database.events import Event, keep_event
 from database.messages import Message
 from database.processes import ProcessRow
 from database.reactions import MessageReaction, ReactionKind
 from database.received_mails import ReceivedAttachment, ReceivedMail
+from database.received_texts import ReceivedText
 from database.staff import StaffAction
-from database.support import Case
+from database.support import Case, StaffText
 from database.tasks import Task
 from domain.delivery_reports import ReportKind
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.policies import CaseKind, Priority, StoragePolicy
 from domain.processes import ProcessKind, ProcessState
 from domain.received_mails import MailKind, MailOutcome
+from domain.received_texts import TextOutcome
 from domain.support import CaseState
 from domain.tasks import Role, TaskKind, TaskState
 from tests.activities.dispatching import publish, simulate
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
-THREE_YEARS = 1096 * DAY
+A_THOUSAND_DAYS = 1000 * DAY
+YEAR, FOUR_YEARS = 365 * DAY, 1461 * DAY
 
 
 async def swept(sessions: Sessions) -> int:
@@ -52,7 +56,7 @@ def customer(simulation: UUID | None = None) -> Customer:
     return Customer(id=uuid4(), reference=str(uuid4()), name="Ada", simulation_id=simulation)
 
 
-def message(of: Customer | None, ago: timedelta = THREE_YEARS, **fields: Any) -> Message:
+def message(of: Customer | None, ago: timedelta = A_THOUSAND_DAYS, **fields: Any) -> Message:
     message_id = uuid4()
     return Message(
         **{
@@ -84,7 +88,7 @@ def message(of: Customer | None, ago: timedelta = THREE_YEARS, **fields: Any) ->
     )
 
 
-def mail(of: Customer | None, ago: timedelta = THREE_YEARS, **fields: Any) -> ReceivedMail:
+def mail(of: Customer | None, ago: timedelta = A_THOUSAND_DAYS, **fields: Any) -> ReceivedMail:
     return ReceivedMail(
         **{
             "id": uuid4(),
@@ -118,7 +122,9 @@ def attachment(of: ReceivedMail) -> ReceivedAttachment:
     )
 
 
-def report(of: Message | None, ago: timedelta = THREE_YEARS, **fields: Any) -> DeliveryReportRow:
+def report(
+    of: Message | None, ago: timedelta = A_THOUSAND_DAYS, **fields: Any
+) -> DeliveryReportRow:
     return DeliveryReportRow(
         **{
             "id": uuid4(),
@@ -148,7 +154,7 @@ def process(workflow_id: str, of: Customer, **fields: Any) -> ProcessRow:
             "waiting_for": "",
             "outcome": "",
             "allowed": [],
-            "started_at": NOW - THREE_YEARS,
+            "started_at": NOW - A_THOUSAND_DAYS,
             **fields,
         }
     )
@@ -164,7 +170,7 @@ def case(of: Customer, state: CaseState) -> Case:
         state=state,
         priority=Priority.NORMAL,
         queue=Role.SUPPORT_AGENT,
-        opened_at=NOW - THREE_YEARS,
+        opened_at=NOW - A_THOUSAND_DAYS,
         resolved_at=NOW if over or state is CaseState.RESOLVED else None,
         closed_at=NOW if over else None,
     )
@@ -178,7 +184,7 @@ def task(of: Customer, ended_at: datetime | None) -> Task:
         kind=TaskKind.ATTRIBUTE_MAIL,
         role=Role.SUPPORT_AGENT,
         state=TaskState.DONE if ended_at else TaskState.OPEN,
-        opened_at=NOW - THREE_YEARS,
+        opened_at=NOW - A_THOUSAND_DAYS,
         due_at=NOW,
         ended_at=ended_at,
         outcome="attributed" if ended_at else None,
@@ -189,7 +195,7 @@ async def as_it_is(sessions: Sessions, row: Any) -> Any:
     deferred = {ReceivedMail: ReceivedMail.raw, ReceivedAttachment: ReceivedAttachment.content}
     options = [undefer(deferred[type(row)])] if type(row) in deferred else []
     async with sessions() as session:
-        return await session.get_one(type(row), row.id, options=options)
+        return await session.get_one(type(row), sa.inspect(row).identity, options=options)
 
 
 def facts_of(row: Any, *gone: str) -> Mapping[str, Any]:
@@ -236,7 +242,7 @@ async def test_what_a_process_has_sent_is_kept_until_it_is_over(
     ada = customer()
     sent = message(ada)
     opened = MessageReaction(
-        message_id=sent.id, kind=ReactionKind.OPENED, link="", first_at=NOW - THREE_YEARS
+        message_id=sent.id, kind=ReactionKind.OPENED, link="", first_at=NOW - A_THOUSAND_DAYS
     )
     running = process(sent.workflow_id, ada, state=state, ended_at=NOW if state.ended else None)
     answer = mail(ada, answers=sent.id)
@@ -262,7 +268,7 @@ async def test_while_a_case_may_be_answered_its_customers_texts_and_mails_are_th
 
 
 async def test_a_customers_years_are_those_of_his_clock(sessions: Sessions) -> None:
-    fast = await simulate(sessions, NOW - 5 * THREE_YEARS, speed=1000.0)
+    fast = await simulate(sessions, NOW - 5 * A_THOUSAND_DAYS, speed=1000.0)
     slow = await simulate(sessions, NOW, speed=1e-9)
     ada, lives_fast, lives_slowly = customer(), customer(fast.id), customer(slow.id)
     yesterday = [message(one, DAY) for one in (ada, lives_fast, lives_slowly)]
@@ -361,6 +367,103 @@ async def test_a_mail_that_nobody_could_act_upon_is_kept(
     sessions: Sessions, standing: dict[str, Any]
 ) -> None:
     await added(sessions, mail(None, **standing))
+    assert await swept(sessions) == 0
+
+
+def said(of: Customer, ago: timedelta = FOUR_YEARS, **fields: Any) -> Event:
+    return Event(
+        **{
+            "event_id": str(uuid4()),
+            "kind": "reply_received",
+            "customer_id": of.id,
+            "workflow_id": f"customer/{of.id}",
+            "occurred_at": NOW - ago,
+            "accepted_at": NOW - ago,
+            "body": {"kind": "reply_received", "source": "mail", "text": "My knee hurts."},
+            "fingerprint": "0" * 64,
+            "accepted_by": "mail",
+            **fields,
+        }
+    )
+
+
+def written(of: Customer, ago: timedelta = FOUR_YEARS) -> StaffText:
+    return StaffText(
+        id=uuid4(), customer_id=of.id, by="rep", text="Rest it.", recorded_at=NOW - ago
+    )
+
+
+def texted(of: Customer, ago: timedelta = FOUR_YEARS, **fields: Any) -> ReceivedText:
+    settled = {"processed_at": NOW - ago, "outcome": TextOutcome.REPLY_RECEIVED}
+    return ReceivedText(
+        id=uuid4(),
+        source="twilio",
+        event_id=str(uuid4()),
+        sender="+4930901820",
+        text="My knee hurts.",
+        customer_id=of.id,
+        received_at=NOW - ago,
+        **{**settled, **fields},
+    )
+
+
+async def test_what_people_wrote_to_each_other_goes_after_three_years_and_the_rows_stay(
+    sessions: Sessions,
+) -> None:
+    ada = customer()
+    old = [said(ada), mail(ada, FOUR_YEARS), texted(ada), written(ada)]
+    young = [said(ada, 2 * YEAR), texted(ada, 2 * YEAR), written(ada, 2 * YEAR)]
+    comment = said(ada, body={"kind": "feedback_given", "comment": "Fine.", "title": "F"})
+    wordless = said(ada, body={"kind": "lead_received", "source": "form"})
+    failed = texted(ada, outcome=TextOutcome.FAILED)
+    await added(sessions, ada, *old, *young, comment, wordless, failed)
+    assert await swept(sessions) == len(old) + 2, "the mail twice, first as it came"
+    event, letter, text, answer = [await as_it_is(sessions, one) for one in old]
+    assert event.body == {"kind": "reply_received", "source": "mail"}
+    assert (event.fingerprint, event.accepted_by) == ("0" * 64, "mail")
+    assert (letter.subject, letter.text, letter.sender) == (None, None, "ada@example.com")
+    assert (text.text, answer.text, answer.by) == ("", "", "rep")
+    assert min(one.words_deleted_at for one in (event, letter, text, answer)) >= NOW
+    assert (await as_it_is(sessions, comment)).body == {"kind": "feedback_given"}
+    for one in (*young, wordless, failed):
+        kept = await as_it_is(sessions, one)
+        assert facts_of(kept) == facts_of(one)
+    assert await swept(sessions) == 0
+
+
+async def test_an_event_that_comes_again_is_known_without_its_words(sessions: Sessions) -> None:
+    ada = customer()
+    event = said(ada)
+    await added(sessions, ada, event)
+    assert await swept(sessions) == 1
+    async with sessions.begin() as session:
+        assert not await keep_event(
+            session,
+            event.body | {"event_id": event.event_id},
+            fingerprint=event.fingerprint,
+            customer_id=ada.id,
+            workflow_id=event.workflow_id,
+            occurred_at=NOW,
+            accepted_by="mail",
+        )
+
+
+async def test_words_wait_while_a_case_is_open_a_process_runs_or_an_answer_is_under_way(
+    sessions: Sessions,
+) -> None:
+    ada, grace, jean = customer(), customer(), customer()
+    follow_up, answer = f"follow-up/{uuid4()}", written(jean)
+    waiting = message(
+        jean, text_id=answer.id, state=MessageState.QUEUED, text=None, html=None, accepted_at=None
+    )
+    await added(
+        sessions,
+        *(ada, grace, jean, case(ada, CaseState.WAITING_FOR_CUSTOMER)),
+        *(said(ada), texted(ada), written(ada)),
+        process(follow_up, grace, kind=ProcessKind.FOLLOW_UP),
+        said(grace, workflow_id=follow_up),
+        *(answer, waiting),
+    )
     assert await swept(sessions) == 0
 
 

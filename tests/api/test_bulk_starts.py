@@ -85,6 +85,26 @@ async def test_one_that_can_not_be_written_holds_up_no_other_and_its_repeat_star
     assert len(await _told(sessions, customers)) == 4
 
 
+async def test_the_page_of_a_bulk_start_tells_what_its_reload_tries_again(
+    app: FastAPI, sessions: Sessions, customers: list[UUID]
+) -> None:
+    async with calling_as(app, sessions, Role.SALES_REP) as rep:
+        form = {"csrf_token": rep.headers["X-CSRF-Token"], "key": uuid4().hex, "kind": "marketing"}
+        chosen = {**form, "customer_id": [str(one) for one in customers]}
+        async with _locked(sessions, customers[1]):
+            request = asyncio.create_task(rep.post("/console/start/bulk", data=chosen))
+            await _until_told(sessions, customers, 3)
+            async with sessions.begin() as session:
+                await session.execute(sa.text(_END_WHO_WAITS))
+            page = (await request).text
+        assert "3 started, 1 refused" in page
+        assert "tries again the 1 that failed" in page
+        assert "Try the refused ones again" not in page, "under another key it might start twice"
+        again = (await rep.post("/console/start/bulk", data=chosen)).text
+    assert "4 started, 0 refused" in again
+    assert "tries again" not in again
+
+
 _END_WHO_WAITS = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%events%'

@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 
-from tests.api.conftest import Json, MakeCustomer, assert_problem
+from database.base import Sessions
+from database.events import Event
+from tests.api.conftest import Json, MakeCustomer, assert_problem, count
 
 BULK = {"Idempotency-Key": "bulk"}
 
@@ -254,6 +256,48 @@ async def test_addresses_come_and_go(api: httpx2.AsyncClient, customer: UUID) ->
     nobody = f"/api/v1/customers/{uuid4()}/contact-points"
     answer = await api.post(nobody, json={"channel": "email", "address": "a@example.com"})
     assert_problem(answer, 404, "unknown_customer")
+
+
+async def test_an_address_that_is_used_already_is_added_without_a_change(
+    api: httpx2.AsyncClient, customer: UUID
+) -> None:
+    path = f"/api/v1/customers/{customer}"
+    first = {"channel": "email", "address": f"{uuid4().hex}@example.com"}
+    added = await api.post(f"{path}/contact-points", json=first)
+    version = (await api.get(path)).headers["etag"]
+    again = await api.post(f"{path}/contact-points", json=first)
+    assert (again.status_code, again.json()) == (201, added.json())
+    assert (await api.get(path)).headers["etag"] == version
+
+    await api.post(f"{path}/contact-points", json={**first, "address": "b@example.com"})
+    back = await api.post(f"{path}/contact-points", json=first)
+    assert back.json()["id"] == added.json()["id"], "taken up again: it is the newest now"
+    assert (await api.get(path)).headers["etag"] != version
+
+
+@pytest.mark.parametrize("purpose", ["marketing", "feedback"])
+async def test_a_consent_with_its_moment_is_recorded_once(
+    api: httpx2.AsyncClient, make_customer: MakeCustomer, sessions: Sessions, purpose: str
+) -> None:
+    customer = await make_customer()
+    consents = f"/api/v1/customers/{customer}/consents"
+    grant = {"channel": "email", "purpose": purpose, "state": "granted", "source": "form"}
+    grant["occurred_at"] = "2026-02-01T10:00:00Z"
+    leaving = {**grant, "state": "withdrawn", "occurred_at": "2026-01-31T10:00:00Z"}
+
+    async def state(*statements: Json) -> list[str]:
+        for body in statements:
+            assert (await api.post(consents, json=body)).status_code == 201
+        return [one["state"] for one in (await api.get(consents)).json()["items"]]
+
+    assert await state(grant, grant) == ["granted"]
+    assert await state(leaving, leaving) == ["withdrawn", "granted"]
+    assert await state(grant) == ["withdrawn", "granted"], "it was said before the withdrawal"
+    later = {**grant, "occurred_at": "2026-02-02T10:00:00Z"}
+    assert (await state(later))[0] == "granted"
+    assert (await state(leaving))[0] == "withdrawn", "what is withdrawn is never taken for a repeat"
+    withdrawals = 2 if purpose == "marketing" else 0
+    assert await count(sessions, Event, customer_id=customer, kind="opted_out") == withdrawals
 
 
 async def test_pages_lead_through_everything_once(

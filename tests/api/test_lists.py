@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 
 from database.base import Sessions
 from database.customers import Consent
@@ -105,6 +106,38 @@ async def test_customers_are_filtered(
     due = (NOW + 90 * DAY - timedelta(minutes=30)).isoformat()
     assert await _names(api, q=three, silence_due_before=due) == [f"adler {three}"]
     assert agrees != changed
+
+
+async def test_who_is_silent_is_so_by_his_own_clock(
+    api: httpx2.AsyncClient, three: str, make_customer: MakeCustomer, sessions: Sessions
+) -> None:
+    """By the machine's the one would be, and the other would not."""
+    machine = datetime.now(UTC)
+    for name, starts, due in (
+        ("behind", machine - 400 * DAY, machine - 399 * DAY),
+        ("ahead", machine + 400 * DAY, machine + 399 * DAY),
+    ):
+        body = {"name": name, "business_origin": starts.isoformat(), "speed": 1}
+        made = await api.post("/api/v1/simulations", json=body)
+        assert made.status_code == 201, made.text
+        there = await make_customer(name=f"{name} {three}", simulation_id=made.json()["id"])
+        async with sessions.begin() as session:
+            session.add(_lifecycle(there, due - 90 * DAY))
+    silent = await _names(api, q=three, silent=True, sort="name")
+    assert silent == [f"adler {three}", f"ahead {three}", f"Čapek {three}"]
+    others = await _names(api, q=three, silent=False, sort="name")
+    assert others == [f"Bauer {three}", f"behind {three}"], "of Bauer nothing was heard yet"
+
+
+@pytest.mark.parametrize("path", ["tasks", "cases"])
+async def test_what_one_owner_has_is_found_by_an_index(sessions: Sessions, path: str) -> None:
+    table, order = {"tasks": ("tasks", "due_at"), "cases": ("cases", "opened_at")}[path]
+    plan = f"EXPLAIN SELECT * FROM {table} WHERE owner = 'a' ORDER BY {order}, id LIMIT 50"
+    async with sessions() as session:
+        await session.execute(sa.text("SET LOCAL enable_seqscan = off"))
+        lines = " ".join(await session.scalars(sa.text(plan)))
+    assert f"ix_{table}_owner" in lines
+    assert "Sort" not in lines
 
 
 async def test_of_two_statements_of_one_moment_the_later_recorded_holds_in_the_list_too(

@@ -42,8 +42,25 @@ def test_a_subject(subject: str) -> None:
 def test_an_answer_names_the_mail_it_answers_and_its_thread() -> None:
     mail = compose_email("us@perennial.example", MESSAGE._replace(thread=("1@a", "2@b")))
     read = message_from_bytes(mail)
-    assert (read["In-Reply-To"], read["References"]) == ("<2@b>", "<1@a> <2@b>")
+    assert (read["In-Reply-To"], read["References"].split()) == ("<2@b>", ["<1@a>", "<2@b>"])
     assert b"References" not in compose_email("us@perennial.example", MESSAGE)
+
+
+def test_of_a_long_thread_the_first_mail_and_the_newest_are_named() -> None:
+    thread = tuple(f"{number}.{'x' * 60}@mail.example" for number in range(50))
+    mail = compose_email("us@perennial.example", MESSAGE._replace(thread=thread))
+    ids = message_from_bytes(mail)["References"].split()
+    assert ids == [f"<{one}>" for one in (thread[0], *thread[-(len(ids) - 1) :])]
+    assert 5 < len(ids) < 20
+    assert max(map(len, mail.split(b"\r\n"))) < 100, "an id a line"
+    assert len(" ".join(ids)) < 998
+
+
+def test_the_mail_that_is_answered_is_named_however_long_its_id() -> None:
+    thread = ("a@" + "x" * 600, "b@" + "x" * 600)
+    mail = compose_email("us@perennial.example", MESSAGE._replace(thread=thread))
+    read = message_from_bytes(mail)
+    assert read["References"].split()[-1] == read["In-Reply-To"] == f"<{thread[1]}>"
 
 
 @given(name=printable, local=st.from_regex(ATOMS))
