@@ -49,6 +49,8 @@ async def take_in_reports(sessions: Sessions, client: Client) -> list[ReportKind
     """
     async with sessions.begin() as session:
         rows = _with_one_complaint(await _lock_unprocessed(session))
+        if not rows:
+            return []
         await _hold_complainers(session, rows)
         batch = _Batch(await _lock_subjects(session, rows))
         taken = [row for row in rows if batch.can_take(row)]
@@ -215,15 +217,17 @@ _WRITE = (
 )
 
 
+_UNPROCESSED = (
+    sa.select(_reports)
+    .where(_reports.c.processed_at.is_(None), is_known(*_reports.c))
+    .order_by(_reports.c.id)
+    .limit(_BATCH)
+    .with_for_update(skip_locked=True)
+)
+
+
 async def _lock_unprocessed(session: AsyncSession) -> Sequence[Any]:
-    found = await session.execute(
-        sa.select(_reports)
-        .where(_reports.c.processed_at.is_(None), is_known(*_reports.c))
-        .order_by(_reports.c.id)
-        .limit(_BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    return found.all()
+    return (await session.execute(_UNPROCESSED)).all()
 
 
 async def _hold_complainers(session: AsyncSession, reports: Sequence[Any]) -> None:

@@ -99,6 +99,8 @@ def connect(url: str, pool_size: int = 20, *, ping: bool = True) -> Sessions:
         url,
         pool_size=pool_size,
         max_overflow=0,  # one more for a moment costs more than waiting for one of these
+        pool_use_lifo=True,  # few connections that know the statements, rather than all a little
+        connect_args={"prepare_threshold": 1},  # what is asked twice is planned once
         pool_pre_ping=ping,
         pool_recycle=1800,
         hide_parameters=True,  # they hold names and addresses, and errors end up in logs
