@@ -7,8 +7,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from fastapi import APIRouter, FastAPI
 from pydantic import SecretStr
 from temporalio.client import Client
@@ -65,10 +63,10 @@ from api.observed import BodyLimit, Figures, Observed
 from api.routing import Beneath
 from console import app as console
 from database.base import connect
+from database.revisions import newest_revisions
 from messaging.workshop import Workshop
 from settings import Settings
 
-ROOT = Path(__file__).resolve().parent.parent
 LARGEST_BODY = 1_048_576
 _LARGER_BODIES = {f"/api/v1{received_mails.PREFIX}": received_mails.LARGEST_BODY}
 _CONNECTION = {
@@ -181,6 +179,7 @@ def _lifespan(
 
 
 def _resources(settings: Settings) -> Resources:
+    [schema_head] = newest_revisions()
     return Resources(
         sessions=connect(_database_url(settings), settings.database_pool_size),
         engine=ProcessEngine(lambda: _connect(settings)),
@@ -191,7 +190,7 @@ def _resources(settings: Settings) -> Resources:
             settings.temporal_ui_url or f"http://127.0.0.1:{settings.temporal_ui_port}"
         ).rstrip("/"),
         inbox=settings.inbox,
-        schema_head=ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head(),
+        schema_head=schema_head,
         workshop=Workshop(settings.company),
         staff_digest_to=settings.staff_digest_to,
         links_base=settings.links_base,

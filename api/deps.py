@@ -108,7 +108,7 @@ class Resources:
     namespace: str
     temporal_ui_url: str
     inbox: Path
-    schema_head: str | None
+    schema_head: str
     workshop: Workshop
     staff_digest_to: str
     links_base: str  # our address as others see it

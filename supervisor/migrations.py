@@ -1,17 +1,14 @@
 """Brings the schema to the newest revision before anything that uses it starts."""
 
-import re
 import sys
 from pathlib import Path
 
 import psycopg
 
+from database.revisions import newest_revisions
 from supervisor.children import start_child
 from supervisor.postgres_url import libpq_url
 from supervisor.service import ROOT, Service
-
-_REVISION = re.compile(r"""^revision\b.*?=\s*["'](\w+)["']""", re.M)
-_FOLLOWS = re.compile(r"^down_revision\b.*?=(.*)$", re.M)
 
 
 class Migrations(Service):
@@ -47,17 +44,4 @@ def is_current(database_url: str) -> bool:
             applied = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         except psycopg.errors.UndefinedTable:
             return False
-    return {version for (version,) in applied} == newest_revisions(ROOT / "database/migrations")
-
-
-def newest_revisions(migrations: Path) -> set[str]:
-    """The revisions no other one follows, read from the files' text."""
-    texts = [file.read_text() for file in (migrations / "versions").glob("*.py")]
-    revisions = {name for text in texts for name in _REVISION.findall(text)}
-    followed = {
-        name
-        for text in texts
-        for line in _FOLLOWS.findall(text)
-        for name in re.findall(r"""["'](\w+)["']""", line)
-    }
-    return revisions - followed
+    return {version for (version,) in applied} == newest_revisions()

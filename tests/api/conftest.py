@@ -10,15 +10,14 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 import sqlalchemy as sa
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from fastapi import FastAPI
 from pydantic import SecretStr
 from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
-from api.app import ROOT, create_app
+from api.app import create_app
 from database.base import Sessions, connect
+from database.revisions import newest_revisions
 from settings import Settings
 from supervisor.postgres import PostgresServer
 from tests.conftest import new_database
@@ -40,7 +39,7 @@ def database_url(postgres: PostgresServer) -> Generator[str]:
         engine = sa.create_engine(url)
         with engine.begin() as connection:  # as a migration would have left it
             connection.execute(sa.text("CREATE TABLE alembic_version (version_num text)"))
-            head = ScriptDirectory.from_config(Config(ROOT / "alembic.ini")).get_current_head()
+            [head] = newest_revisions()
             connection.execute(
                 sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": head}
             )

@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from supervisor.migrations import newest_revisions
+from database.revisions import newest_revisions
 from supervisor.service import ROOT
 
 _MESSAGE = """
@@ -32,7 +32,7 @@ VALUES ('email', 'a@example.com', 'complaint', 'marketing'), ('email', 'a@exampl
 
 def test_the_newest_revisions_are_those_alembic_finds() -> None:
     scripts = ScriptDirectory.from_config(Config(ROOT / "alembic.ini"))
-    assert newest_revisions(ROOT / "database" / "migrations") == set(scripts.get_heads())
+    assert newest_revisions() == set(scripts.get_heads())
 
 
 @pytest.mark.own_database
