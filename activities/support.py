@@ -140,11 +140,10 @@ class SupportActivities:
 
     @activity.defn
     async def record_case_assigned(self, step: CaseAssignedStep) -> None:
+        kind = "case_assigned" if step.owner else "case_released"
         async with self.sessions.begin() as session:
-            if await begin_step(
-                session, step, "case_assigned", {"owner": step.owner, "by": step.by}
-            ):
-                await _move(session, step, owner=step.owner)
+            if await begin_step(session, step, kind, {"owner": step.owner, "by": step.by}):
+                await _move(session, step, owner=step.owner or None)
 
     @activity.defn
     async def record_case_escalated(self, step: CaseEscalatedStep) -> None:

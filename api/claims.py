@@ -1,10 +1,10 @@
 """What marketing may claim: approved with its evidence until a day, and approved again."""
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -64,15 +64,23 @@ class ClaimView(BaseModel):
     approved_at: datetime
     expires_on: date
     recorded_at: datetime
+    revision: int = Field(description="in its ETag")
 
 
 @router.get("")
-async def list_marketing_claims(session: Session, paging: Paging) -> Page[ClaimView]:
+async def list_marketing_claims(
+    session: Session,
+    paging: Paging,
+    sort: Annotated[
+        Literal["id", "expires_on"] | None, Query(description="expires_on: the soonest first")
+    ] = None,
+) -> Page[ClaimView]:
     """The claims by their ids, those that have expired among them."""
+    first = [MarketingClaim.expires_on] if sort == "expires_on" else []
     return await read_page(
         session,
         sa.select(MarketingClaim),
-        [MarketingClaim.id],
+        [*first, MarketingClaim.id],
         paging,
         ClaimView.model_validate,
         descending=False,

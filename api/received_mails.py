@@ -19,7 +19,7 @@ from api.event_bodies import ReplyReceivedEvent
 from api.fields import Base64, Body, Envelope, StaffId, Word, example
 from api.intake import Accepted, accept
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute, needs
+from api.routing import ApiRoute, needs, note_change
 from database.received_mails import ReceivedAttachment, ReceivedMail, keep_mail
 from database.tasks import Task
 from domain.lifecycle import unclear_mail_key
@@ -32,12 +32,13 @@ from workflows.process import Process
 LARGEST_MAIL = 10 * 1024 * 1024  # bytes, as by SMTP
 LARGEST_BODY = LARGEST_MAIL * 4 // 3 + 100_000
 PREFIX = "/received-mails"
-_ATTRIBUTABLE = frozenset(
+_DISMISSIBLE = frozenset(
     {
-        *(MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.KEPT, MailOutcome.FAILED),
-        MailOutcome.ATTRIBUTED,
+        *(MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.FAILED),
+        MailOutcome.DISMISSED,
     }
 )
+_ATTRIBUTABLE = _DISMISSIBLE | {MailOutcome.KEPT, MailOutcome.ATTRIBUTED}
 _MAY_BE_DELETED: dict[int | str, dict[str, Any]] = {
     EXPLAINED[Code.DELETED].status: {"$ref": f"#/components/responses/{Code.DELETED}"}
 }
@@ -134,6 +135,11 @@ class RawMail(BaseModel):
 class Attribution(Body):
     customer_id: UUID
     case_id: UUID | None = Field(None, description="the case it is about, if known")
+    by: StaffId = "api"
+
+
+class Dismissal(Body):
+    reason: Word = Field(description="a code, no personal data", examples=["advertising"])
     by: StaffId = "api"
 
 
@@ -239,12 +245,9 @@ async def attribute_received_mail(
     The task that asked, if there is one, is completed with it. 409 for a mail that was acted upon
     already.
     """
-    mail = await session.get(ReceivedMail, mail_id, with_for_update=True)
-    if mail is None:
-        raise not_found("received mail", mail_id)
+    mail = await _locked(session, mail_id)
     if mail.outcome not in _ATTRIBUTABLE:
-        state = mail.outcome or "not looked at yet"
-        raise Problem(Code.NOT_ALLOWED_NOW, f"the mail is {state}", allowed_actions=[])
+        raise _settled(mail)
     clock = await customer_clock(session, body.customer_id)
     happened_at = clock.business(mail.received_at)
     try:
@@ -262,20 +265,60 @@ async def attribute_received_mail(
     accepted = await accept(session, held, caller, event, body)
     task_id = ReceivedMailView.model_validate(mail).task_id
     if task_id is not None:
-        await _complete_task(request, session, held, task_id, body.by)
+        await _complete_task(request, session, held, task_id, "attributed", body.by)
     mail.outcome, mail.event_id = MailOutcome.ATTRIBUTED, event.event_id
     mail.customer_id, mail.case_id, mail.happened_at = body.customer_id, body.case_id, happened_at
     return accepted
 
 
+@router.post("/{mail_id}/dismissal")
+@needs(Permission.WORK_TASKS)
+async def dismiss_received_mail(
+    mail_id: UUID, body: Dismissal, request: Request, session: Session, held: Held
+) -> ReceivedMailView:
+    """A person says that nothing follows from a mail: nobody is asked about it any more.
+
+    The task that asked is completed. It can still be given to a customer; a repeat changes nothing.
+    409 for a mail that was acted upon.
+    """
+    mail = await _locked(session, mail_id)
+    if mail.outcome not in _DISMISSIBLE:
+        raise _settled(mail)
+    note_change(request, before={"outcome": mail.outcome})
+    task_id = ReceivedMailView.model_validate(mail).task_id
+    if task_id is not None:
+        await _complete_task(request, session, held, task_id, "not_theirs", body.by)
+    mail.outcome = MailOutcome.DISMISSED
+    await session.flush()
+    return ReceivedMailView.model_validate(mail)
+
+
+async def _locked(session: AsyncSession, mail_id: UUID) -> ReceivedMail:
+    """Raises the 404 problem."""
+    mail = await session.get(ReceivedMail, mail_id, with_for_update=True)
+    if mail is None:
+        raise not_found("received mail", mail_id)
+    return mail
+
+
+def _settled(mail: ReceivedMail) -> Problem:
+    state = mail.outcome or "not looked at yet"
+    return Problem(Code.NOT_ALLOWED_NOW, f"the mail is {state}", allowed_actions=[])
+
+
 async def _complete_task(
-    request: Request, session: AsyncSession, held: Resources, task_id: UUID, by: str
+    request: Request,
+    session: AsyncSession,
+    held: Resources,
+    task_id: UUID,
+    outcome: str,
+    by: str,
 ) -> None:
     """One that somebody has completed by hand meanwhile, or nobody needs any more, is none."""
     task = await session.get(Task, task_id)
     if task is None or task.ended_at is not None:
         return
-    done = TaskCompleted(task_id=task_id, outcome="attributed", by=by)
+    done = TaskCompleted(task_id=task_id, outcome=outcome, by=by)
     try:
         await command_process(request, session, held, task.workflow_id, Process.complete_task, done)
     except Problem as refused:

@@ -5,20 +5,28 @@ from typing import Annotated
 from uuid import UUID
 
 import sqlalchemy as sa
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from api.deps import Session
-from api.errors import Code, Problem
+from api.contacts import customer_clock
+from api.deps import Caller, Held, Session
+from api.errors import Code, Problem, not_found
+from api.event_bodies import ReplyReceivedEvent
 from api.fields import Body, EventId, Phone, Word, Written
+from api.intake import Accepted, accept
 from api.paging import Page, Paging, read_page
-from api.routing import ApiRoute
+from api.received_mails import Attribution, Dismissal
+from api.routing import ApiRoute, needs, note_change
 from database.received_texts import OtherText, ReceivedText, keep_text
 from domain.opt_out_words import Wish
 from domain.received_texts import TextOutcome
+from domain.staff import Permission
 
 router = APIRouter(prefix="/received-texts", tags=["received texts"], route_class=ApiRoute)
+
+_DISMISSIBLE = frozenset({TextOutcome.UNKNOWN_SENDER, TextOutcome.FAILED, TextOutcome.DISMISSED})
+_ATTRIBUTABLE = _DISMISSIBLE | {TextOutcome.ATTRIBUTED}
 
 
 class NewReceivedText(Body):
@@ -90,3 +98,68 @@ async def list_received_texts(
     return await read_page(
         session, statement, [ReceivedText.id], paging, ReceivedTextView.model_validate
     )
+
+
+@router.get("/{text_id}")
+async def show_received_text(text_id: UUID, session: Session) -> ReceivedTextView:
+    """One text message."""
+    return ReceivedTextView.model_validate(await _text(session, text_id))
+
+
+@router.post("/{text_id}/attribution", status_code=202)
+@needs(Permission.WORK_TASKS)
+async def attribute_received_text(
+    text_id: UUID, body: Attribution, session: Session, held: Held, caller: Caller
+) -> Accepted:
+    """A person says whose text it is: from then on it is a reply of that customer.
+
+    409 for a text that was acted upon already.
+    """
+    row = await _text(session, text_id, lock=True)
+    if row.outcome not in _ATTRIBUTABLE:
+        raise _settled(row)
+    clock = await customer_clock(session, body.customer_id)
+    event = ReplyReceivedEvent(
+        kind="reply_received",
+        event_id=f"text/{row.id}",
+        source="text",
+        occurred_at=clock.business(row.received_at),
+        customer_id=body.customer_id,
+        case_id=body.case_id,
+        text=row.text[:10_000] or "(no text)",
+    )
+    accepted = await accept(session, held, caller, event, body)
+    row.outcome, row.customer_id = TextOutcome.ATTRIBUTED, body.customer_id
+    row.happened_at = event.occurred_at
+    return accepted
+
+
+@router.post("/{text_id}/dismissal")
+@needs(Permission.WORK_TASKS)
+async def dismiss_received_text(
+    text_id: UUID, body: Dismissal, request: Request, session: Session
+) -> ReceivedTextView:
+    """A person says that nothing follows from a text. It can still be given to a customer.
+
+    A repeat changes nothing. 409 for a text that was acted upon.
+    """
+    row = await _text(session, text_id, lock=True)
+    if row.outcome not in _DISMISSIBLE:
+        raise _settled(row)
+    note_change(request, before={"outcome": row.outcome})
+    row.outcome = TextOutcome.DISMISSED
+    await session.flush()
+    return ReceivedTextView.model_validate(row)
+
+
+async def _text(session: AsyncSession, text_id: UUID, *, lock: bool = False) -> ReceivedText:
+    """Raises the 404 problem."""
+    row = await session.get(ReceivedText, text_id, with_for_update=lock or None)
+    if row is None:
+        raise not_found("received text", text_id)
+    return row
+
+
+def _settled(row: ReceivedText) -> Problem:
+    state = row.outcome or "not looked at yet"
+    return Problem(Code.NOT_ALLOWED_NOW, f"the text is {state}", allowed_actions=[])

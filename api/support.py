@@ -180,6 +180,10 @@ class Assignment(_ByStaff):
     owner: StaffId
 
 
+class CaseRelease(_ByStaff):
+    owner: StaffId = Field(description="who has it: a case of somebody else stays theirs")
+
+
 @router.post("", status_code=202)
 @needs(Permission.START_SUPPORT)
 async def open_case(
@@ -370,6 +374,20 @@ async def assign_case(
 ) -> CommandAccepted:
     """Give the case to a member of staff."""
     command = Assign(by=body.by, owner=body.owner)
+    return await _tell_case(request, session, held, case_id, SupportCase.assign, command)
+
+
+@router.post("/{case_id}/release")
+@needs(Permission.WORK_CASES)
+async def release_case(
+    case_id: UUID, body: CaseRelease, request: Request, session: Session, held: Held
+) -> CommandAccepted:
+    """Give a case back to its queue: the inverse of taking it. 409 when somebody else has it."""
+    case = await _case(session, case_id)
+    if case.owner != body.owner:
+        whose = f"{case.owner} has the case" if case.owner else "nobody has the case"
+        raise Problem(Code.NOT_ALLOWED_NOW, whose, allowed_actions=list(ALLOWED[case.state]))
+    command = Assign(by=body.by, owner="")
     return await _tell_case(request, session, held, case_id, SupportCase.assign, command)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.contacts import customer_clock
 from api.deps import Session
 from api.errors import invalid_field, not_found
-from api.fields import Body, StaffId, Word, example
+from api.fields import Body, Line, StaffId, Word, example
 from api.intake import now_on
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs
@@ -63,6 +63,10 @@ async def list_suppressions(
     customer_id: Annotated[UUID | None, Query(description="of one of his addresses")] = None,
     channel: Annotated[Channel | None, Query()] = None,
     lifted: Annotated[bool | None, Query(description="false: those that hold")] = None,
+    reason: Annotated[
+        Line | None, Query(description="how it begins: `hard bounce`, `complaint`, `asked by`")
+    ] = None,
+    q: Annotated[Line | None, Query(description="a part of the address")] = None,
 ) -> Page[SuppressionView]:
     """Suppressions, the latest first."""
     statement = sa.select(Suppression)
@@ -72,6 +76,10 @@ async def list_suppressions(
         statement = statement.where(Suppression.channel == channel)
     if lifted is not None:
         statement = statement.where(Suppression.lifted_at.is_not(None) == lifted)
+    if reason is not None:
+        statement = statement.where(Suppression.reason.startswith(reason, autoescape=True))
+    if q is not None:
+        statement = statement.where(Suppression.address.contains(q.lower(), autoescape=True))
     return await read_page(
         session, statement, [Suppression.id], paging, SuppressionView.model_validate
     )

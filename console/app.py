@@ -7,8 +7,10 @@ from api.errors import Code, Problem
 from console import (
     account,
     cases,
+    claims,
     customer,
     customers,
+    delivery_reports,
     eye,
     feedback,
     figures,
@@ -27,8 +29,11 @@ from console import (
     sign_in,
     staff,
     starts,
+    suppressions,
+    surveys,
     tasks,
     templates,
+    texts,
 )
 from console.desk import PREFIX
 from console.rendering import assets
@@ -59,6 +64,11 @@ SCREENS: tuple[APIRouter, ...] = (
     customer.router,
     starts.router,
     saved_views.router,
+    suppressions.router,
+    claims.router,
+    texts.router,
+    delivery_reports.router,
+    surveys.router,
 )
 _nowhere = APIRouter(route_class=ConsoleRoute)
 _FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}

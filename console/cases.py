@@ -183,7 +183,8 @@ async def write_to_customer(desk: AtDesk, case_id: UUID) -> Response:
             await desk.act("POST", f"/cases/{case_id}/{path}", body)
     except Refused as refused:
         return await _page(desk, case_id, replace(draft, problem=refused.problem))
-    return desk.back(said, to=f"/console/cases/{case_id}")
+    again = Undo(f"/console/cases/{case_id}/reopen", label="Reopen") if path == "resolve" else None
+    return desk.back(said, to=f"/console/cases/{case_id}", undo=again)
 
 
 @router.post("/cases/{case_id}/notes")
@@ -194,15 +195,26 @@ async def write_note(desk: AtDesk, case_id: UUID) -> Response:
 
 @router.post("/cases/{case_id}/assign")
 async def assign_case(desk: AtDesk, case_id: UUID) -> Response:
-    """To me, or to whom was chosen; it can go back to the one who had it."""
+    """To me, or to whom was chosen; it can go back to the one who had it, or to its queue."""
     before = (await desk.get(f"/cases/{case_id}"))["owner"]
     owner = desk.text("owner") or desk.viewer.id
     async with step_shown(desk, support_workflow_id(case_id)):
         await desk.act("POST", f"/cases/{case_id}/assign", {"owner": owner})
-    action = f"/console/cases/{case_id}/assign"
-    undo = Undo(action, {"owner": before}) if before and before != owner else None
+    path = f"/console/cases/{case_id}"
+    inverse = ("assign", before) if before else ("release", owner)
+    undo = Undo(f"{path}/{inverse[0]}", {"owner": inverse[1]})
     said = "The case is yours" if owner == desk.viewer.id else f"The case is {owner}'s"
-    return desk.back(said, undo=undo)
+    return desk.back(said, undo=undo if before != owner else None)
+
+
+@router.post("/cases/{case_id}/release")
+async def release_case(desk: AtDesk, case_id: UUID) -> Response:
+    """Mine, or that of whom is named, back to its queue."""
+    owner = desk.text("owner") or desk.viewer.id
+    async with step_shown(desk, support_workflow_id(case_id)):
+        await desk.act("POST", f"/cases/{case_id}/release", {"owner": owner})
+    again = Undo(f"/console/cases/{case_id}/assign", {"owner": owner})
+    return desk.back("The case waits in its queue again", undo=again)
 
 
 @router.post("/cases/{case_id}/escalate")

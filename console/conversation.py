@@ -15,7 +15,8 @@ from domain.timeline import words_for
 
 _TOLD = frozenset(
     {
-        *("case_assigned", "case_escalated", "case_reopened", "case_resolved", "case_closed"),
+        *("case_assigned", "case_released", "case_escalated"),
+        *("case_resolved", "case_reopened", "case_closed"),
         *("process_pause", "process_resume", "process_stop", "task_completed"),
     }
 )

@@ -14,12 +14,13 @@ from api.processes import temporal_url
 from console.desk import PREFIX, AtDesk, Desk, Json, Undo, segment
 from console.rendering import words
 from console.routes import ConsoleRoute
+from console.steps import step_shown
 from database.customers import CustomerKind
 from database.processes import ProcessRow
 from database.queries.relationship import Relationship, read_relationship, words_in
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
-from domain.processes import ProcessKind, ProcessState, Stage
+from domain.processes import ProcessKind, ProcessState, Stage, lifecycle_workflow_id
 from domain.promises import PromiseKind
 from domain.staff import STARTS
 from domain.support import ALLOWED
@@ -42,13 +43,14 @@ _LOOK_EVERY = 0.1
 
 
 class Rung(NamedTuple):
-    """A stage on the rail: `here`, `past` or not yet; when and why."""
+    """A stage on the rail: `here`, `past` or not yet; of the latest of `of` processes."""
 
     stage: Stage
     mark: str
     since: datetime | None
     until: datetime | None
     why: str
+    of: int = 0
 
 
 @router.get("/customers/{customer_id}")
@@ -83,42 +85,46 @@ async def show_customer(desk: AtDesk, customer_id: UUID) -> Response:
     )
 
 
-def rail_of(customer: Json, latest: Mapping[ProcessKind, ProcessRow]) -> Sequence[Rung]:
+def rail_of(customer: Json, latest: Mapping[ProcessKind, tuple[ProcessRow, int]]) -> Sequence[Rung]:
     """The stages with their dates and reasons, from what the latest process of each says."""
     rungs = []
     for stage, kind in _RAIL.items():
-        row = latest.get(kind)
+        row, of = latest.get(kind, (None, 0))
         if customer["stage"] == stage:
             since = datetime.fromisoformat(customer["stage_since"])
-            rungs.append(Rung(stage, "here", since, None, customer["stage_reason"]))
+            rungs.append(Rung(stage, "here", since, None, customer["stage_reason"], of))
         elif row is not None:
             why = row.outcome or row.step
-            rungs.append(Rung(stage, "past", row.started_at, row.ended_at, why))
+            rungs.append(Rung(stage, "past", row.started_at, row.ended_at, why, of))
         else:
             rungs.append(Rung(stage, "", None, None, ""))
     return rungs
 
 
-def flags_of(customer: Json, around: Relationship) -> Sequence[str]:
-    """Where and for what the customer must not be written to, in words."""
+def flags_of(customer: Json, around: Relationship) -> Sequence[tuple[str, str]]:
+    """Where and for what the customer must not be written to: the words, and the screen of it."""
     standing = around.standing
+    suppressions = f"{PREFIX}/suppressions?customer_id={customer['id']}"
+    consents = f"{PREFIX}/customers/{customer['id']}/consents"
     flags = [
-        f"No {purpose.replace('_', ' ')} by {channel}: the address is suppressed"
-        if purpose
-        else f"Nothing by {channel}: the address is suppressed"
+        (f"{_nothing(purpose)} by {channel}: the address is suppressed", suppressions)
         for channel, purpose in sorted(standing.suppressed, key=str)
     ]
     flags += [
-        f"No {one.purpose.replace('_', ' ')} by {one.channel}: withdrawn"
+        (f"{_nothing(one.purpose)} by {one.channel}: withdrawn", consents)
         for one in around.consents
         if one.state is ConsentState.WITHDRAWN
     ]
     resting = standing.marketing_paused_until
     if resting is not None and resting > standing.clock.business(datetime.now(UTC)):
-        flags.append(f"No marketing until {resting:%d %b %Y}: the customer rests from it")
+        flags.append((f"No marketing until {resting:%d %b %Y}: the customer rests from it", ""))
     if not customer["contact_points"]:
-        flags.append("No address is known")
+        flags.append(("No address is known", ""))
     return flags
+
+
+def _nothing(purpose: Purpose | None) -> str:
+    return f"No {purpose.replace('_', ' ')}" if purpose else "Nothing"
 
 
 async def _timeline(desk: Desk, customer_id: UUID) -> Json:
@@ -190,6 +196,32 @@ async def state_consent(desk: AtDesk, customer_id: UUID) -> Response:
     if kept["state"] == ConsentState.PENDING:
         said += "; the customer is asked to confirm it by a link"
     return desk.back(said)
+
+
+@router.get("/customers/{customer_id}/consents")
+async def list_consents(desk: AtDesk, customer_id: UUID) -> Response:
+    """All that was said about being written to."""
+    path, filters = f"/customers/{customer_id}", desk.filters("cursor")
+    return desk.page(
+        "customers/consents.html",
+        customer=await desk.get(path),
+        consents=await desk.get(f"{path}/consents", **filters),
+    )
+
+
+@router.post("/customers/{customer_id}/replies")
+async def record_reply(desk: AtDesk, customer_id: UUID) -> Response:
+    body = desk.given("text", "source", "case_id")
+    async with step_shown(desk, lifecycle_workflow_id(customer_id)):
+        await desk.act("POST", f"/customers/{customer_id}/replies", body)
+    return desk.back("Recorded as an answer of the customer")
+
+
+@router.post("/customers/{customer_id}/needs")
+async def record_need(desk: AtDesk, customer_id: UUID) -> Response:
+    async with step_shown(desk, lifecycle_workflow_id(customer_id)):
+        await desk.act("POST", f"/customers/{customer_id}/needs", {"text": desk.text("text")})
+    return desk.back("Recorded; somebody gets a task to take it up")
 
 
 @router.post("/customers/{customer_id}/preferences")

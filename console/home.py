@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -12,9 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from console import cases, tasks
 from console.asked import CustomersTime, time_of
 from console.desk import PREFIX, AtDesk, Desk, Refused, segment
-from console.rendering import words
+from console.processes import unless_away
+from console.rendering import moment, words
 from console.routes import ConsoleRoute
 from database.queries import homes
+from database.queries.processes import names_of
 from database.queries.tasks import for_me
 from database.support import Case
 from database.tasks import Task
@@ -24,6 +27,7 @@ from domain.tasks import Role, TaskKind
 
 router = APIRouter(route_class=ConsoleRoute)
 
+_FIRST = 5  # alarms; the others are on the screen of operations
 _REPLIES = (TaskKind.ANSWER_REPLY, TaskKind.ANSWER_REPLY_ESCALATED)
 
 
@@ -312,6 +316,35 @@ async def _stuck(desk: Desk, session: AsyncSession) -> Section:
     )
 
 
+async def _alarms(desk: Desk, session: AsyncSession) -> Section:
+    """One question to Temporal; while it is away the rest of the home stands."""
+    title, more = "Processes that failed or stumble", f"{PREFIX}/operations"
+    found = await unless_away(desk, "/operations/alarms")
+    if found is None:
+        return Section(title, [], "Temporal does not answer: processes wait, nothing is lost.")
+    alarms, at_least = found["items"], "" if found["complete"] else " or more"
+    first = alarms[:_FIRST]
+    ids = {one["customer_id"]: UUID(one["customer_id"]) for one in first if one["customer_id"]}
+    names = await names_of(session, ids.values())
+    items = [
+        Item(
+            f"alarm-{one['workflow_id']}",
+            one["trouble"],
+            words(one["kind"] or one["workflow_type"]),
+            f"{PREFIX}/processes/{segment(one['workflow_id'])}",
+            one["trouble"],
+            one["means"],
+            names.get(ids[one["customer_id"]], "") if one["customer_id"] else "",
+            one["customer_id"] or "",
+            at=moment(one["since"]),
+        )
+        for one in first
+    ]
+    if items:
+        title += f": {len(alarms)}{at_least}"
+    return Section(title, items, "None failed, none stumbles.", more=more)
+
+
 async def _messages_in_trouble(desk: Desk, session: AsyncSession) -> Section:
     def told(row: Any) -> Item:
         message = row[0]
@@ -377,7 +410,7 @@ async def _accounts(desk: Desk, session: AsyncSession) -> Section:
     )
 
 
-_OPS = (_stuck, _messages_in_trouble, _paused_schedules)
+_OPS = (_alarms, _stuck, _messages_in_trouble, _paused_schedules)
 HOMES: Mapping[Role, Sequence[Builder]] = {
     Role.SALES_REP: (_replies_waiting, _contacts, _promises_owed, _other_tasks),
     Role.SUPPORT_AGENT: (_my_cases, _came_back, _unassigned, _all_tasks),

@@ -1,6 +1,7 @@
 """Mail that came: shown so that nothing of it runs, and given to whoever wrote it."""
 
 from base64 import b64decode
+from collections.abc import Iterable
 from urllib.parse import quote
 from uuid import UUID
 
@@ -9,22 +10,43 @@ from fastapi.responses import Response
 
 from console.desk import AtDesk, Desk, Json, Refused
 from console.routes import ConsoleRoute
-from domain.received_mails import MailOutcome
+from database.queries.processes import names_of
+from domain.received_mails import MailKind, MailOutcome
 
 router = APIRouter(route_class=ConsoleRoute)
 
 _MAILS = "/received-mails"
-_OPEN = (MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.KEPT, MailOutcome.FAILED)
+_TO_SEE_TO = (MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.FAILED)
+_OPEN = (*_TO_SEE_TO, MailOutcome.KEPT, MailOutcome.DISMISSED)
+_TABS = [
+    ("", "Unknown sender"),
+    (MailOutcome.ASKED.value, "Somebody is asked"),
+    (MailOutcome.FAILED.value, "Set aside: not understood"),
+    (MailOutcome.DISMISSED.value, "Dismissed"),
+    ("all", "All"),
+]
+_NONE: Json = {"items": []}
+# The reasons that can be chosen from; the API takes any code.
+DISMISSALS = ("advertising", "not-a-customer", "sent-by-mistake", "nothing-to-do")
 # A stranger's file goes to the disk: no browser opens it, whatever it says that it is.
 _FILE = {"Content-Security-Policy": "sandbox; default-src 'none'", "Cache-Control": "no-store"}
 
 
 @router.get(_MAILS)
 async def list_mails(desk: AtDesk) -> Response:
-    """Those whose sender nobody knows; the customer's own are on their timeline."""
-    cursor = desk.filters("cursor").get("cursor")
-    mails = await desk.get(_MAILS, outcome=MailOutcome.UNKNOWN_SENDER, cursor=cursor)
-    return desk.page("mails/list.html", mails=mails)
+    """First those whose sender nobody knows; the customer's own are on their timeline too."""
+    filters = desk.filters("kind", "cursor")
+    outcome = desk.filters("outcome").get("outcome", MailOutcome.UNKNOWN_SENDER)
+    if outcome != "all":
+        filters["outcome"] = outcome
+    mails = await desk.get(_MAILS, **filters)
+    return desk.page(
+        "mails/list.html",
+        mails=mails,
+        tabs=_TABS,
+        kinds=list(MailKind),
+        names=await names_beside(desk, mails["items"]),
+    )
 
 
 @router.get(_MAILS + "/{mail_id}")
@@ -36,15 +58,18 @@ async def show_mail(desk: AtDesk, mail_id: UUID) -> Response:
 @router.post(_MAILS + "/{mail_id}")
 async def attribute_mail(desk: AtDesk, mail_id: UUID) -> Response:
     """Give it to a customer, and to a case of theirs; then the task that asked is done."""
-    mail = await desk.get(f"{_MAILS}/{mail_id}")
     body = desk.given("customer_id", "case_id")
     try:
         await desk.act("POST", f"{_MAILS}/{mail_id}/attribution", body)
     except Refused as refused:
         return await _page(desk, mail_id, refused.problem)
-    if mail["task_id"] is not None:
-        await _complete(desk, mail["task_id"])
     return desk.back("The mail is the customer's now; it is handled like any reply")
+
+
+@router.post(_MAILS + "/{mail_id}/dismissal")
+async def dismiss_mail(desk: AtDesk, mail_id: UUID) -> Response:
+    await desk.act("POST", f"{_MAILS}/{mail_id}/dismissal", desk.given("reason"))
+    return desk.back("Dismissed; it can still be given to a customer")
 
 
 @router.get(_MAILS + "/{mail_id}/raw")
@@ -59,6 +84,27 @@ async def download_attachment(desk: AtDesk, mail_id: UUID, attachment_id: UUID) 
     return _download(found["content"], found["name"])
 
 
+async def names_beside(desk: Desk, rows: Iterable[Json]) -> dict[str, str]:
+    """Of the customers in rows of the API, by their ids; a stranger has none."""
+    ids = {UUID(row["customer_id"]) for row in rows if row["customer_id"]}
+    async with desk.database() as session:
+        return {str(one): name for one, name in (await names_of(session, ids)).items()}
+
+
+async def whose(desk: Desk, about: Json) -> dict[str, Json]:
+    """What a page asks with: customers found for `q`, the one chosen, and that one's cases."""
+    asked = desk.filters("q", "customer_id")
+    chosen = desk.text("customer_id") or asked.get("customer_id") or about["customer_id"]
+    hits = await desk.get("/customers", q=asked["q"], limit=10) if asked.get("q") else _NONE
+    cases = await desk.get("/cases", customer_id=chosen, limit=20) if chosen else _NONE
+    return {
+        "hits": hits["items"],
+        "asked": asked.get("q", ""),
+        "customer": chosen and await desk.get(f"/customers/{chosen}"),
+        "cases": cases["items"],
+    }
+
+
 def _download(content: str, name: str) -> Response:
     headers = {**_FILE, "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
     return Response(b64decode(content), media_type="application/octet-stream", headers=headers)
@@ -66,27 +112,13 @@ def _download(content: str, name: str) -> Response:
 
 async def _page(desk: Desk, mail_id: UUID, problem: Json | None = None) -> Response:
     mail = await desk.get(f"{_MAILS}/{mail_id}")
-    asked = desk.filters("q", "customer_id")
-    chosen = desk.text("customer_id") or asked.get("customer_id") or mail["customer_id"]
-    found = await desk.get("/customers", q=asked["q"], limit=10) if asked.get("q") else None
     return desk.page(
         "mails/one.html",
         status=int(problem["status"]) if problem else 200,
         mail=mail,
         problem=problem,
         open=mail["outcome"] in _OPEN,
-        hits=found["items"] if found else [],
-        asked=asked.get("q", ""),
-        customer=chosen and await desk.get(f"/customers/{chosen}"),
-        cases=(await desk.get("/cases", customer_id=chosen, limit=20))["items"] if chosen else [],
+        dismissible=mail["outcome"] in _TO_SEE_TO,
+        dismissals=DISMISSALS,
+        **await whose(desk, mail),
     )
-
-
-async def _complete(desk: Desk, task_id: str) -> None:
-    """Whoever else has ended it meanwhile has done the same."""
-    key = f"{desk.form.get('key', '')}-task"
-    try:
-        await desk.act("POST", f"/tasks/{task_id}/complete", {"outcome": "attributed"}, key=key)
-    except Refused as refused:
-        if refused.status not in (404, 409):
-            raise

@@ -33,6 +33,8 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         (
             Entry("Processes", "/console/processes", "⟳", "p"),
             Entry("Messages", "/console/messages", "↗", "m"),
+            Entry("Received", "/console/received-mails", "↙", "r"),
+            Entry("Suppressed", "/console/suppressions", "⊘", "d"),
             Entry("Figures", "/console/figures", "▥", "i"),
         ),
     ),
@@ -40,6 +42,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         "Steer",
         (
             Entry("Templates", "/console/templates", "¶", "e", Permission.EDIT_TEMPLATES),
+            Entry("Claims", "/console/claims", "✓", "n", Permission.EDIT_TEMPLATES),
             Entry("Policies", "/console/policies", "§", "l", Permission.PUBLISH_POLICIES),
             Entry("Schedules", "/console/schedules", "◷", "s", Permission.RUN_SCHEDULES),
             Entry("Operations", "/console/operations", "⚙", "x", Permission.STEER_PROCESSES),

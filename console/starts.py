@@ -43,7 +43,7 @@ async def ask_for_start(desk: AtDesk) -> Response:
     allowed = _allowed(desk)
     kind = _kind(desk.request.query_params.get("kind") or allowed[0], allowed)
     customer_id = _uuid(desk.request.query_params.get("customer_id", ""))
-    return await _one(desk, kind, customer_id, {}, None)
+    return await _one(desk, kind, customer_id, desk.filters("order_id"), None)
 
 
 @router.post("/start")
@@ -158,7 +158,7 @@ def _start_of(desk: Desk, kind: ProcessKind, customer_id: UUID) -> dict[str, str
     """The API's body, of the fields that belong to the kind."""
     fields = {
         ProcessKind.MARKETING: ("campaign",),
-        ProcessKind.SUPPORT: ("text", "case_kind", "priority"),
+        ProcessKind.SUPPORT: ("text", "case_kind", "priority", "order_id"),
         ProcessKind.RETENTION: ("cause",),
     }
     body = {"kind": str(kind), "customer_id": str(customer_id)}

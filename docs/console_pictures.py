@@ -21,12 +21,17 @@ _SIZES = {"wide": (1280, 720), "narrow": (390, 780)}
 _ID = r"[0-9a-f]{8}-[0-9a-f-]{27}"
 # What a list leads to: the first of each kind is looked at as well.
 _DETAILS = (
-    rf"/console/(?:customers|orders|cases|tasks|messages|received-mails)/{_ID}",
+    rf"/console/(?:customers|orders|cases|tasks|messages|received-mails|received-texts|suppressions)/{_ID}",
     rf"/console/processes/(?:[a-z-]+/){_ID}[^\"?#]*",
     r"/console/processes/kinds/[a-z_]+",
-    r"/console/(?:templates|policies|schedules|staff)/[\w-]+",
+    r"/console/(?:templates|policies|schedules|staff|claims)/[\w-]+",
 )
-_OF_A_CUSTOMER = ("/eye", "/journey")
+_OF_A_CUSTOMER = ("/eye", "/journey", "/consents")
+# Beside the screens of the navigation.
+_ALSO = (
+    *("/console/received-texts", "/console/delivery-reports", "/console/surveys"),
+    *("/console/approve-claim", "/console/search?q=a", "/console/keys", "/console/account"),
+)
 
 
 def addresses(page: Page, origin: str) -> list[str]:
@@ -41,7 +46,7 @@ def addresses(page: Page, origin: str) -> list[str]:
                 found.append(first)
     customers = [one for one in found if re.fullmatch(rf"/console/customers/{_ID}", one)]
     found += [one + tab for one in customers[:1] for tab in _OF_A_CUSTOMER]
-    return [*found, "/console/search?q=a", "/console/keys", "/console/account"]
+    return [*found, *_ALSO]
 
 
 def take_all(run: RunFile, browser: Browser, directory: Path) -> int:

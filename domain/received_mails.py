@@ -27,4 +27,5 @@ class MailOutcome(StrEnum):
     UNKNOWN_SENDER = "unknown_sender"  # and nothing says what it is about
     COPY = "copy"  # of a mail that was acted upon
     ATTRIBUTED = "attributed"  # a person said whose it is
+    DISMISSED = "dismissed"  # a person said that nothing follows from it
     FAILED = "failed"  # by a fault of ours; the raw mail is there

@@ -11,3 +11,5 @@ class TextOutcome(StrEnum):
     REPLY_RECEIVED = "reply_received"  # the customer's relationship was told
     FAILED = "failed"  # by a fault of ours
     UNKNOWN_SENDER = "unknown_sender"  # a number of nobody, or of several
+    ATTRIBUTED = "attributed"  # a person said whose it is
+    DISMISSED = "dismissed"  # a person said that nothing follows from it

@@ -161,7 +161,7 @@ class WaitForCustomer(Command):
 
 
 class Assign(Command):
-    owner: str
+    owner: str  # empty: nobody; the case goes back to its queue
 
 
 class Resolve(Command):

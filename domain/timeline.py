@@ -47,6 +47,7 @@ _WORDS = {
     "case_waiting": "We asked the customer and wait",
     "case_updated": "News in the case",
     "case_assigned": "The case got an owner",
+    "case_released": "The case went back to its queue",
     "case_escalated": "The case was escalated",
     "case_resolved": "The case was resolved",
     "case_reopened": "The case was reopened",

@@ -339,7 +339,8 @@ class SupportCase(Process):
 
     async def _assign(self, command: Assign) -> None:
         fields = self._case_step(self._key("assigned"), self._standing.step)
-        workflow.upsert_search_attributes([OWNER.value_set(command.owner)])
+        owner = OWNER.value_set(command.owner) if command.owner else OWNER.value_unset()
+        workflow.upsert_search_attributes([owner])
         await self._do(
             SupportActivities.record_case_assigned,
             CaseAssignedStep(**fields, by=command.by, owner=command.owner),

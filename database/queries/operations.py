@@ -44,6 +44,7 @@ class Standing(NamedTuple):
     step: str
     state: ProcessState
     allowed: list[str]
+    updated_at: datetime  # machine time
 
 
 async def overdue_processes(
@@ -85,7 +86,7 @@ async def standings_of(session: AsyncSession, workflow_ids: list[str]) -> dict[s
         sa.select(
             ProcessRow.workflow_id,
             *(ProcessRow.kind, ProcessRow.customer_id, ProcessRow.step),
-            *(ProcessRow.state, ProcessRow.allowed),
+            *(ProcessRow.state, ProcessRow.allowed, ProcessRow.updated_at),
         ).where(ProcessRow.workflow_id.in_(workflow_ids))
     )
     return {row[0]: Standing(*row[1:]) for row in found}

@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from database.customers import Consent, Preference
 from database.events import Event
+from database.feedback import Need
 from database.orders import Order, OrderMilestone
 from database.processes import ProcessRow
 from database.promises import Promise
@@ -31,7 +32,7 @@ _DUE = (PromiseState.OFFERED, PromiseState.OPEN)
 _OVER = (CaseState.RESOLVED, CaseState.CLOSED)
 _LIVE = (ProcessState.RUNNING, ProcessState.PAUSED)
 
-T = TypeVar("T", Preference, Promise, Case, Task, ProcessRow)
+T = TypeVar("T", Preference, Need, Promise, Case, Task, ProcessRow)
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Relationship:
     standing: Standing
     consents: Sequence[Consent]  # the newest of each channel and purpose
     preferences: Sequence[Preference]
+    needs: Sequence[Need]
     promises: Sequence[Promise]
     orders: Sequence[Order]
     milestones: Mapping[UUID, Sequence[OrderMilestone]]  # by order
     cases: Sequence[Case]
     tasks: Sequence[Task]
     processes: Sequence[ProcessRow]  # that have not ended
-    latest: Mapping[ProcessKind, ProcessRow]  # of each kind, ended or not
+    latest: Mapping[ProcessKind, tuple[ProcessRow, int]]  # of each kind, of how many; ended or not
 
 
 async def read_relationship(session: AsyncSession, customer_id: UUID) -> Relationship | None:
@@ -69,6 +71,7 @@ async def read_relationship(session: AsyncSession, customer_id: UUID) -> Relatio
         preferences=await _all(
             session, Preference, customer_id, order=[Preference.recorded_at.desc()]
         ),
+        needs=await _all(session, Need, customer_id, order=[Need.recorded_at.desc()]),
         promises=await _all(
             session,
             Promise,
@@ -124,14 +127,17 @@ async def _milestones(
     return found
 
 
-async def _latest(session: AsyncSession, customer_id: UUID) -> Mapping[ProcessKind, ProcessRow]:
-    rows = await session.scalars(
-        sa.select(ProcessRow)
+async def _latest(
+    session: AsyncSession, customer_id: UUID
+) -> Mapping[ProcessKind, tuple[ProcessRow, int]]:
+    number = sa.func.count().over(partition_by=ProcessRow.kind)
+    rows = await session.execute(
+        sa.select(ProcessRow, number)
         .ext(distinct_on(ProcessRow.kind))
         .where(ProcessRow.customer_id == customer_id)
         .order_by(ProcessRow.kind, ProcessRow.started_at.desc())
     )
-    return {row.kind: row for row in rows}
+    return {row.kind: (row, of) for row, of in rows}
 
 
 async def words_in(

@@ -12,7 +12,11 @@ from domain.tasks import Role
 from tests.console.conftest import SignIn, calling_as
 
 _ENTRIES = [entry for _, entries in GROUPS for entry in entries]
-_OTHERS = ("/console/account", "/console/keys", "/console/search?q=ada", "/console/password")
+_OTHERS = (
+    *("/console/account", "/console/keys", "/console/search?q=ada", "/console/password"),
+    *("/console/received-texts", "/console/delivery-reports", "/console/surveys"),
+    "/console/approve-claim",
+)
 _RULES = {
     "runOnly": {
         "type": "tag",
