@@ -1,6 +1,7 @@
 """What marketing may claim: in which words, until when, by which templates; approved, renewed."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
@@ -97,7 +98,7 @@ async def _page(desk: Desk, claim_id: str, problem: Json = None) -> Response:
     )
 
 
-def _days() -> dict[str, str]:
+def _days() -> dict[str, Any]:
     """Of the calendar by which claims expire (UTC)."""
     today = datetime.now(UTC).date()
     days = {"yesterday": today - _DAY, "today": today, "soon": today + _SOON}

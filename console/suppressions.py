@@ -16,8 +16,10 @@ router = APIRouter(route_class=ConsoleRoute)
 
 # How the reasons begin, and what each means.
 _REASONS = {
-    "hard bounce": "Takes no mail",
-    "complaint": "Complained of spam",
+    "hard bounce": "Came back",
+    "bounced": "Refused when we sent",
+    "5 soft bounces": "Given up for days",
+    "complaint": "Called our mail spam",
     "asked by": "Asked to stop",
 }
 _HOLDS = {"": "false", "lifted": "true", "all": None}

@@ -84,6 +84,15 @@ async def _trouble(api: httpx2.AsyncClient, workflow_id: str, trouble: str) -> J
     return entry
 
 
+async def _alarm(api: httpx2.AsyncClient, workflow_id: str) -> Json:
+    def of(found: Json) -> list[Json]:
+        return [one for one in found["items"] if one["workflow_id"] == workflow_id]
+
+    listed = await eventually(lambda: api.get("/api/v1/operations/alarms"), lambda f: bool(of(f)))
+    [alarm] = of(listed)
+    return alarm
+
+
 async def _retry(
     api: httpx2.AsyncClient, workflow_id: str, body: Json = MENDED, key: str = ""
 ) -> httpx2.Response:
@@ -104,6 +113,12 @@ async def test_a_failed_process_goes_on_once_its_cause_is_gone(
     listed = (await api.get("/api/v1/operations/processes", params={"kind": "delivery"})).json()
     assert workflow_id not in [one["workflow_id"] for one in listed["items"]]
 
+    alarm = await _alarm(api, workflow_id)
+    assert (alarm["trouble"], alarm["kind"], alarm["customer_id"]) == (
+        *("failed", "follow_up"),
+        str(customer_id),
+    )
+
     async with calling_as(app, sessions, Role.SALES_REP) as rep:
         assert_problem(await _retry(rep, workflow_id), 403, "forbidden")
     another = {**MENDED, "run_id": str(uuid4())}
@@ -122,6 +137,8 @@ async def test_a_failed_process_goes_on_once_its_cause_is_gone(
         lambda: api.get(f"/api/v1/processes/{workflow_id}"), lambda one: bool(one)
     )
     assert shown["state"] == "running"
+    alarms = (await api.get("/api/v1/operations/alarms")).json()["items"]
+    assert workflow_id not in [one["workflow_id"] for one in alarms], "it has gone on since"
     health = (await api.get(f"/api/v1/processes/{workflow_id}/health")).json()
     assert (health["trouble"], health["running"]) == (None, True)
     problem = assert_problem(await _retry(api, workflow_id), 409, "not_allowed_now")
@@ -179,6 +196,7 @@ async def test_a_process_our_program_stumbles_over_is_listed_without_its_words(
     )
     entry = await _trouble(api, workflow_id, "task_failing")
     assert entry["attempts"] >= 1
+    assert (await _alarm(api, workflow_id))["trouble"] == "task_failing"
     assert "secret" not in str(entry)
     assert "program is mended" in entry["means"]
     retried = await _retry(api, workflow_id)

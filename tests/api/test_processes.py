@@ -44,6 +44,12 @@ async def test_a_case_from_question_to_resolution(
     assert "respond" in case["allowed_actions"]
     assigned = await api.post(f"{path}/assign", json={"owner": "agent-7"})
     assert assigned.json()["accepted"] is True
+    await eventually(lambda: api.get(path), lambda shown: shown["owner"] == "agent-7")
+    not_theirs = await api.post(f"{path}/release", json={"owner": "agent-8"})
+    assert assert_problem(not_theirs, 409, "not_allowed_now")["detail"] == "agent-7 has the case"
+    assert (await api.post(f"{path}/release", json={"owner": "agent-7"})).status_code == 200
+    await eventually(lambda: api.get(path), lambda shown: shown["owner"] is None)
+    await api.post(f"{path}/assign", json={"owner": "agent-7"})
     answer = {"text": "We send a new one.", "by": "agent-7"}
     key = {"Idempotency-Key": uuid4().hex}
     for _ in range(2):

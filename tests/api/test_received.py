@@ -212,6 +212,35 @@ async def test_giving_a_mail_to_a_customer_completes_the_task_that_asked(
     assert (await desk.api.post(path, json=body)).json()["duplicate"]
 
 
+async def test_a_person_says_that_nothing_follows_from_a_mail(
+    desk: Desk, customer: UUID, order_id: str, worker: None
+) -> None:
+    messages = await eventually(
+        lambda: desk.api.get("/api/v1/messages", params={"customer_id": str(customer)}),
+        lambda found: bool(found["items"]),
+    )
+    token = sign_for_mail(KEY, TokenPurpose.REPLY, UUID(messages["items"][0]["id"]))
+    to = f"reply+{token}@mail.example"
+    mail = await desk.comes(answer(sender=f"{uuid4().hex}@example.net", to=to), to)
+    task = f"/api/v1/tasks/{mail['task_id']}"
+    await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "open")
+    path, body = f"{MAILS}/{mail['id']}/dismissal", {"reason": "advertising", "by": "agent-7"}
+    for _ in range(2):
+        dismissed = await desk.api.post(path, json=body)
+        assert dismissed.status_code == 200, dismissed.text
+        assert dismissed.json()["outcome"] == "dismissed"
+    done = await eventually(lambda: desk.api.get(task), lambda found: found["state"] == "done")
+    assert done["outcome"] == "not_theirs"
+    listed = (await desk.get(MAILS, outcome="dismissed"))["items"]
+    assert mail["id"] in [one["id"] for one in listed]
+    # It was theirs after all.
+    given = {"customer_id": str(customer)}
+    assert (await desk.api.post(f"{MAILS}/{mail['id']}/attribution", json=given)).status_code == 202
+    assert_problem(await desk.api.post(path, json=body), 409, "not_allowed_now")
+    missing = await desk.api.post(f"{MAILS}/{uuid4()}/dismissal", json=body)
+    assert_problem(missing, 404, "not_found")
+
+
 async def test_a_mail_that_was_acted_upon_is_not_given_away(desk: Desk, customer: UUID) -> None:
     address = await desk.address_of(customer)
     mail = await desk.comes(answer("One more thing.", sender=address))
@@ -266,6 +295,37 @@ async def test_a_text_is_taken_once_and_stop_holds_at_once(desk: Desk) -> None:
     for other in ({"text": "START"}, {"sender": "+5511961230009"}):
         answer = await desk.api.post(TEXTS, json={**body, **other})
         assert_problem(answer, 422, "event_conflict")
+
+
+async def test_a_text_of_an_unknown_number_is_given_to_a_customer_or_dismissed(
+    desk: Desk, customer: UUID, make_customer: MakeCustomer
+) -> None:
+    taken = []
+    for text in ("Is it still there?", "Buy shoes", "STOP"):
+        body = {"event_id": f"sms/{uuid4()}", "sender": "+5511961230077", "text": text}
+        taken.append((await desk.api.post(TEXTS, json=body)).json()["id"])
+    await take_in_texts(desk.sessions, desk.client)
+    asked, advertising, stop = (f"{TEXTS}/{one}" for one in taken)
+    assert (await desk.get(asked))["outcome"] == "unknown_sender"
+    given = {"customer_id": str(customer)}
+    for path, outcome in ((asked, "unknown_customer"), (f"{TEXTS}/{uuid4()}", "not_found")):
+        nobody = await desk.api.post(f"{path}/attribution", json={"customer_id": str(uuid4())})
+        assert_problem(nobody, 404, outcome)
+    for duplicate in (False, True):
+        accepted = await desk.api.post(f"{asked}/attribution", json=given)
+        assert (accepted.status_code, accepted.json()["duplicate"]) == (202, duplicate)
+    shown = await desk.get(asked)
+    assert (shown["outcome"], shown["customer_id"]) == ("attributed", str(customer))
+    event = await desk.get(f"/api/v1/events/{accepted.json()['event_id']}")
+    assert event["body"]["text"] == "Is it still there?"
+    other = {"customer_id": str(await make_customer())}
+    assert_problem(await desk.api.post(f"{asked}/attribution", json=other), 422, "event_conflict")
+
+    body = {"reason": "advertising"}
+    for path, status in ((advertising, 200), (advertising, 200), (asked, 409), (stop, 409)):
+        assert (await desk.api.post(f"{path}/dismissal", json=body)).status_code == status
+    assert (await desk.get(advertising))["outcome"] == "dismissed"
+    assert_problem(await desk.api.post(f"{stop}/attribution", json=given), 409, "not_allowed_now")
 
 
 @pytest.fixture

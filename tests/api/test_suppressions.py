@@ -75,6 +75,23 @@ async def test_a_dead_address_is_written_to_again_once_a_person_says_why(
     assert (line["facts"]["by"], line["facts"]["reason"]) == ("agent-7", "mailbox-was-mended")
 
 
+async def test_suppressions_are_found_by_their_reason_and_a_part_of_the_address(
+    api: httpx2.AsyncClient, customer: UUID, make_customer: MakeCustomer, suppress: Suppress
+) -> None:
+    bounced = await suppress(customer, "hard bounce: 5.1.1 unknown")
+    complained = await suppress(await make_customer(), "complaint: abuse", Purpose.MARKETING)
+    address = (await api.get(bounced)).json()["address"]
+    for query, is_there in (
+        ({"reason": "hard bounce"}, {bounced}),
+        ({"reason": "complaint"}, {complained}),
+        ({"reason": "%"}, set()),
+        ({"q": address[1:-4].upper()}, {bounced}),
+        ({"q": "_" * 5}, set()),
+    ):
+        found = {f"{PATH}/{one['id']}" for one in await items(api, PATH, limit=200, **query)}
+        assert found & {bounced, complained} == is_there, query
+
+
 @pytest.mark.parametrize("reason", ["complaint: abuse", "asked by text to stop"])
 async def test_what_the_recipient_asked_for_needs_a_consent_he_has_given_since(
     api: httpx2.AsyncClient,

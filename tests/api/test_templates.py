@@ -411,6 +411,9 @@ async def test_claims_are_listed_and_approved_once(api: httpx2.AsyncClient) -> N
     assert listed == [made.json()]
     assert (await api.get(made.headers["location"])).headers["etag"] == made.headers["etag"]
     assert_problem(await api.get("/api/v1/marketing-claims/none"), 404, "not_found")
+    await approved(api, days=1, id="same_day")
+    soonest = await api.get("/api/v1/marketing-claims", params={"sort": "expires_on"})
+    assert [one["id"] for one in soonest.json()["items"]] == ["same_day", "free_delivery"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import re
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -161,6 +162,13 @@ async def calling_as(
         timeout=30,
     ) as client:
         yield client
+
+
+async def post_form(client: httpx2.AsyncClient, path: str, **fields: str) -> httpx2.Response:
+    """As a browser does: the form, then the page it leads to."""
+    form = {"csrf_token": client.headers[CSRF_HEADER], "key": uuid4().hex, **fields}
+    answer = await client.post(path, data=form)
+    return await client.get(answer.headers["location"]) if answer.status_code == 303 else answer
 
 
 def password() -> str:

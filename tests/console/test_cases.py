@@ -24,7 +24,7 @@ from messaging.links import Links
 from settings import Settings
 from tests.activities.dispatching import dispatcher, running
 from tests.api.conftest import SIGNING_KEY, Json, MakeCustomer, Report, count, eventually
-from tests.console.conftest import SignIn, calling_as
+from tests.console.conftest import SignIn, calling_as, post_form
 from tests.messaging.post_office import PostOffice, free_port
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -233,6 +233,37 @@ async def test_several_cases_are_assigned_at_once(
         for query in ("state=resolved", "priority=urgent", "owner=nobody-1&show=all", "kind=x%00"):
             shown = await agent.get(f"/console/cases?{query}")
             assert shown.status_code == 200
+
+
+async def test_taking_and_resolving_a_case_can_be_taken_back(
+    app: FastAPI, api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    case = await _open(api, customer, "Hello?")
+    path, here = f"/api/v1/cases/{case['id']}", f"/console/cases/{case['id']}"
+
+    async def becomes(field: str, value: object) -> None:
+        await eventually(lambda: api.get(path), lambda shown: shown[field] == value)
+
+    def notice(answer: httpx2.Response) -> str:
+        return answer.text.partition('class="notice"')[2]
+
+    async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+        taken = await post_form(agent, f"{here}/assign", back=here)
+        assert f'action="{here}/release"' in notice(taken)
+        await becomes("owner", "test-support-agent")
+        given_back = await post_form(agent, f"{here}/release", back=here)
+        assert "waits in its queue again" in notice(given_back)
+        assert f'action="{here}/assign"' in notice(given_back)
+        await becomes("owner", None)
+        refused = await post_form(agent, f"{here}/release", back=here)
+        assert refused.status_code == 409
+
+        resolved = await post_form(agent, f"{here}/words", action="resolve", text="Done.")
+        assert f'action="{here}/reopen"' in notice(resolved)
+        assert "Reopen</button>" in notice(resolved)
+        await becomes("state", "resolved")
+        assert "Open again" in notice(await post_form(agent, f"{here}/reopen", back=here))
+        await becomes("state", "in_progress")
 
 
 async def test_a_message_that_did_not_arrive_is_seen_in_the_conversation(

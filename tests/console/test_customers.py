@@ -13,10 +13,12 @@ from console.customer import rail_of
 from console.outlook import When, outlook
 from database.base import Sessions
 from database.events import Event
+from database.processes import ProcessRow
 from domain.policies import MarketingPolicy
+from domain.processes import ProcessKind
 from domain.tasks import Role
 from tests.api.conftest import MakeCustomer, Report, count, eventually
-from tests.console.conftest import SignIn, calling_as
+from tests.console.conftest import SignIn, calling_as, post_form
 from tests.console.test_screens import faults_of
 
 pytestmark = pytest.mark.usefixtures("worker")
@@ -283,6 +285,36 @@ async def test_a_resolved_case_is_followed_up_from_the_form(
     await expect(page.locator("#processes")).to_contain_text("Follow up")
 
 
+async def test_what_was_said_by_phone_is_recorded(
+    app: FastAPI, sessions: Sessions, api: httpx2.AsyncClient, make_customer: MakeCustomer
+) -> None:
+    customer = await make_customer()
+    here = f"/console/customers/{customer}"
+    async with calling_as(app, sessions, Role.SALES_REP) as rep:
+        heard = await post_form(rep, f"{here}/replies", text="<b>Call me</b>", back=here)
+        assert "Recorded as an answer of the customer" in heard.text
+        await eventually(
+            lambda: api.get("/api/v1/cases", params={"customer_id": str(customer)}),
+            lambda found: bool(found["items"]),  # nobody wrote to them, so it is a question
+        )
+        page = (await rep.get(here)).text
+        assert "&lt;b&gt;Call me&lt;/b&gt;" in page
+        need = await post_form(rep, f"{here}/needs", text="a <second> battery", back=here)
+        assert "a &lt;second&gt; battery" in need.text
+        said = {"channel": "email", "purpose": "feedback", "source": "phone"}
+        objected = await post_form(
+            rep, f"{here}/consents", state="withdrawn", back=here, **said, wording="No <surveys>"
+        )
+        flag = f'<a href="{here}/consents">No feedback by email: withdrawn</a>'
+        assert flag in objected.text
+        assert "No &lt;surveys&gt;" in (await rep.get(f"{here}/consents")).text
+        empty = await post_form(rep, f"{here}/replies", source="letter", back=here)
+        assert empty.status_code == 422
+        assert (await rep.get(f"/console/customers/{uuid4()}/consents")).status_code == 404
+    async with calling_as(app, sessions, Role.OPS) as ops:
+        assert "Heard from the customer" not in (await ops.get(here)).text
+
+
 async def test_the_screens_of_a_customer_are_accessible(
     sign_in: SignIn, customer: UUID, report: Report
 ) -> None:
@@ -317,6 +349,9 @@ def test_the_rail_tells_when_and_why() -> None:
         "stage_since": "2026-01-05T10:00:00Z",
         "stage_reason": "an order was placed",
     }
-    rail = rail_of(customer, {})
-    assert [rung.mark for rung in rail] == ["", "here", "", "", ""]
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    ended = ProcessRow(outcome="answered", step="ended", started_at=at, ended_at=at)
+    rail = rail_of(customer, {ProcessKind.MARKETING: (ended, 3)})
+    assert [rung.mark for rung in rail] == ["past", "here", "", "", ""]
+    assert (rail[0].why, rail[0].of) == ("answered", 3)
     assert rail[1].why == "an order was placed"

@@ -143,6 +143,12 @@ async def test_a_failed_process_is_retried(
         lambda found: workflow_id in [one["workflow_id"] for one in found["items"]],
     )
     page = await sign_in(Role.OPS)
+    await page.goto("/console")
+    await expect(
+        page.get_by_role("heading", name="Processes that failed or stumble:")
+    ).to_be_visible()
+    alarm = page.locator(f"[id='alarm-{workflow_id}']")
+    await expect(alarm).to_contain_text("trying again by itself cannot cure")
     await page.goto("/console/operations")
     row = page.locator(f"#row-{workflow_id.replace('/', '-')}")
     await expect(row).to_contain_text("Failed")

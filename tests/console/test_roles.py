@@ -27,9 +27,14 @@ HOMES = {
     Role.SALES_REP: ("Replies waiting", "First contacts under way", "Promises we owe"),
     Role.SUPPORT_AGENT: ("My cases", "Customers who just answered", "Nobody&#39;s yet"),
     Role.ACCOUNT_MANAGER: ("Disappointed customers", "try to keep", "falling silent"),
-    Role.OPS: ("should have gone on", "Messages that failed", "Schedules that are paused"),
+    Role.OPS: (
+        "failed or stumble",
+        "should have gone on",
+        "Messages that failed",
+        "Schedules that are paused",
+    ),
     Role.MANAGER: ("Delivered by the promised day", "Overdue tasks", "missed in the last 7 days"),
-    Role.ADMIN: ("should have gone on", "Accounts to look at"),
+    Role.ADMIN: ("failed or stumble", "should have gone on", "Accounts to look at"),
 }
 
 

@@ -186,6 +186,11 @@ async def test_a_case_has_one_owner_at_a_time(drive: Drive, case_id: UUID, proce
         assert (await drive.row(Case, case_id)).owner == owner
     attributes = (await process.describe()).search_attributes
     assert attributes["Owner"] == ["staff-2"]
+    await drive.command(process, SupportCase.assign, Assign(by="staff-7", owner=""))
+    assert (await drive.row(Case, case_id)).owner is None
+    assert "Owner" not in (await process.describe()).search_attributes
+    [line] = await drive.lines(process, "case_released")
+    assert line.facts == {"owner": "", "by": "staff-7"}
 
 
 # --- waiting for the customer --------------------------------------------------------------------
