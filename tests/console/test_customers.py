@@ -137,7 +137,7 @@ async def test_two_people_change_one_customer(
     assert "second@example.com" not in addresses
 
     await page.get_by_text("Record a consent").click()
-    await page.get_by_role("button", name="Record consent").click()
+    await page.get_by_role("button", name="Record what was said").click()
     await expect(page.get_by_text("Marketing by email: granted").first).to_be_visible()
     page.once("dialog", lambda dialog: dialog.accept())
     await page.get_by_role("button", name="Withdraw marketing by email").click()
