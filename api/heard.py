@@ -22,7 +22,6 @@ class HeardReply(Body):
     text: Prose = Field(examples=["She would like an offer for two."])
     source: Word = Field("phone", description="the way it came", examples=["phone"])
     case_id: UUID | None = Field(None, description="the case it is about, if known")
-    by: StaffId = "api"
     occurred_at: Moment = None
 
 

@@ -199,11 +199,13 @@ async def list_alarms(session: Session, held: Held) -> Alarms:
         query = f"{_FAILED} OR ({_STUMBLES})"
         listed = [one async for one in client.list_workflows(query, limit=_MOST)]
     standings = await standings_of(session, [one.id for one in listed])
-    latest = {one.id: one for one in reversed(listed)}
+    latest: dict[str, WorkflowExecution] = {}
+    for one in listed:  # of several runs the latest
+        latest.setdefault(one.id, one)
     return Alarms(
         items=[
             _alarm(one, standings.get(one.id))
-            for one in reversed(latest.values())
+            for one in latest.values()
             if one.close_time is None or not _went_on(standings.get(one.id), one.close_time)
         ],
         complete=len(listed) < _MOST,

@@ -25,7 +25,7 @@ async def test_an_answer_by_phone_ends_the_contact_and_asks_for_a_response(
         lambda: api.get("/api/v1/processes", params=wanted), lambda found: bool(found["items"])
     )
     path = f"/api/v1/customers/{customer}/replies"
-    body = {"text": "She would like an offer for two.", "by": "test-sales-rep"}
+    body = {"text": "She would like an offer for two."}
     async with calling_as(app, sessions, Role.SALES_REP) as rep:
         told, again = [await rep.post(path, json=body, headers=headers) for _ in range(2)]
     assert told.status_code == 202, told.text

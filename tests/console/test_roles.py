@@ -16,6 +16,8 @@ from console.navigation import GROUPS
 from database.base import Sessions
 from domain.staff import PERMISSIONS, Permission
 from domain.tasks import Role
+from settings import Settings
+from tests.api.conftest import running_app
 from tests.console.conftest import calling_as
 
 # What declares no permission is for other systems only.
@@ -114,6 +116,18 @@ async def test_homes_do_not_wait_for_one_another(app: FastAPI, sessions: Session
     assert {home.status_code for home in homes} == {200}
     assert all("Schedules that are paused" in home.text for home in homes)
     assert not [home for home in homes if "PostgreSQL does not answer" in home.text]
+
+
+async def test_the_home_stands_while_temporal_is_away(
+    settings: Settings, sessions: Sessions
+) -> None:
+    away = settings.model_copy(update={"temporal_address": "127.0.0.1:1"})
+    async with running_app(away) as app, calling_as(app, sessions, Role.ADMIN) as client:
+        home = await client.get("/console")
+    assert home.status_code == 200
+    assert "Temporal does not answer: processes wait, nothing is lost." in home.text
+    assert "Messages that failed" in home.text
+    assert "None failed" not in home.text
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:
