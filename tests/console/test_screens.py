@@ -14,8 +14,7 @@ from tests.console.conftest import SignIn, calling_as
 _ENTRIES = [entry for _, entries in GROUPS for entry in entries]
 _OTHERS = (
     *("/console/account", "/console/keys", "/console/search?q=ada", "/console/password"),
-    *("/console/received-texts", "/console/delivery-reports", "/console/surveys"),
-    "/console/approve-claim",
+    *("/console/delivery-reports", "/console/approve-claim"),
 )
 _RULES = {
     "runOnly": {
