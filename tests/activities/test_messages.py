@@ -372,7 +372,7 @@ async def test_an_opt_out_that_was_first_always_wins(
             seen[customer] = state
             session.add(consent_of(customer, ConsentState.WITHDRAWN, Purpose.MARKETING))
 
-    # However slow the machine, no lease runs out: what it leaves would be decided anew, and rightly.
+    # No lease runs out on a slow machine: what it leaves is decided anew, and rightly.
     patient = replace(activities, rules=replace(RULES, lease=timedelta(minutes=2)))
     async with running(patient):
         for start in range(0, 80, 4):
