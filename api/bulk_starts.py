@@ -92,7 +92,7 @@ async def start_processes(
     """
     read = [_read(item) for item in body.items]
     starts = [one for one in read if not isinstance(one, Problem)]
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         known = await facts_to_start(session, {one.customer_id for one in starts})
     times = Counter((one.kind, one.customer_id) for one in starts if one.kind in SELLING)
     await keep_begun(request)
