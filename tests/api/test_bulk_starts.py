@@ -160,6 +160,20 @@ async def test_what_staff_begins_is_recorded_before_it_has_an_effect_and_once(
     assert await _actions(sessions, customers) == begun
 
 
+async def test_the_record_of_staff_does_not_keep_the_words_which_the_cases_keep(
+    app: FastAPI, sessions: Sessions, customers: list[UUID]
+) -> None:
+    case = {"kind": "support", "customer_id": str(customers[0])}
+    body = {"items": [{**case, "text": "The handle came loose."}], "dry_run": True}
+    async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+        judged = await agent.post(PATH, json=body, headers={"Idempotency-Key": uuid4().hex})
+    assert judged.json()["started"] == 1, judged.text
+    of_customer = StaffAction.after["items"][0]["customer_id"].astext == str(customers[0])
+    async with sessions() as session:
+        kept = await session.scalar(sa.select(StaffAction.after).where(of_customer))
+    assert kept == {"items": [case], "dry_run": True}
+
+
 async def _actions(sessions: Sessions, customers: list[UUID]) -> list[str]:
     async with sessions() as session:
         found = await session.scalars(
