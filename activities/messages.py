@@ -388,7 +388,7 @@ class _Round:
 
     async def _tell_processes(self) -> None:
         """Processes learn that a message won't arrive; one that has ended needn't."""
-        async with self._parts.sessions() as session:
+        async with self._parts.sessions.begin() as session:
             untold = await read_untold(session, self._rules.batch)
         told = await asyncio.gather(*(self._tell(row) for row in untold))
         ids = [row.id for row, heard in zip(untold, told, strict=True) if heard]

@@ -92,7 +92,7 @@ async def start_processes(
     """
     read = [_read(item) for item in body.items]
     starts = [one for one in read if not isinstance(one, Problem)]
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         known = await facts_to_start(session, {one.customer_id for one in starts})
     times = Counter((one.kind, one.customer_id) for one in starts if one.kind in SELLING)
     await keep_begun(request)
@@ -111,7 +111,7 @@ async def start_processes(
                 started = await _start(held, asker, one, known.get(one.customer_id), event_id)
         except Exception as error:
             request_id = str(request.state.request_id)
-            told = as_dict(problem_of(error, request_id), request.url.path, request_id)
+            told = as_dict(_problem_of(error, request_id), request.url.path, request_id)
             problem = ProblemBody.model_validate(told)
         status = problem.status if problem else 202
         return StartResult(
@@ -125,6 +125,16 @@ async def start_processes(
     return StartResults(
         dry_run=body.dry_run, items=results, started=accepted, refused=len(results) - accepted
     )
+
+
+def _problem_of(error: Exception, request_id: str) -> Problem:
+    """Of a part. What waited for a row for too long is to be tried again: under another key it
+    might be started twice, by a twin of this request that holds the row.
+    """
+    problem = problem_of(error, request_id)
+    if problem.code is Code.KEY_IN_USE:
+        return Problem(Code.DATABASE_AWAY, "what it has to write is held by another request")
+    return problem
 
 
 def _read(item: Any) -> AnyStart | Problem:

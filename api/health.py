@@ -36,7 +36,7 @@ async def show_readiness(held: Held) -> Alive:
 
 async def _database(held: Resources) -> list[FieldError]:
     try:
-        async with held.sessions() as session:
+        async with held.sessions.begin() as session:
             revision = await health.schema_revision(session)
     except DBAPIError:
         return [FieldError(pointer="postgresql", code="unreachable", detail="does not answer")]
@@ -73,7 +73,7 @@ async def _stored(held: Resources) -> CollectorRegistry:
     age = Gauge("perennial_outbox_age_seconds", "Age of the oldest message due", registry=registry)
     tasks = Gauge("perennial_open_tasks", "Tasks for people", ["role"], registry=registry)
     try:
-        async with held.sessions() as session:
+        async with held.sessions.begin() as session:
             for kind, state, count in await health.processes_by_state(session):
                 processes.labels(kind, state).set(count)
             for state, count in await health.messages_by_state(session):

@@ -174,7 +174,7 @@ async def list_troubled_processes(
     last day that had no effect; each is then asked for in Temporal. The nightly check looks deeper.
     """
     # No connection is held while Temporal is asked: others need it more.
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         late = await overdue_processes(session, _MOST)
         in_vain = await told_in_vain(session, _MOST)
     async with held.engine.reached() as client:
@@ -182,7 +182,7 @@ async def list_troubled_processes(
         suspects = {one.workflow_id: one for one in (*in_vain, *late)}
         asked = list(dict.fromkeys([*listed, *suspects]))
         found = await _diagnosed(client, asked, suspects)
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         standings = await standings_of(session, [one.workflow_id for one in found])
     views = [_view(one, standings.get(one.workflow_id), held) for one in found]
     return Troubles(
@@ -256,7 +256,7 @@ async def list_queues(held: Held) -> Queues:
 @processes.get("/{workflow_id:path}/health")
 async def show_process_health(workflow_id: WorkflowId, held: Held) -> Health:
     """Whether a process goes on; if not, why, and what a retry would do."""
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         standing = (await standings_of(session, [workflow_id])).get(workflow_id)
         suspect = await _overdue(session, workflow_id)
     async with held.engine.reached() as client:

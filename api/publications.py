@@ -80,7 +80,7 @@ async def publish_template(
     expected = expected_version(if_match)
     draft = await version_of(session, template, body.number, lock=True)
     refuse_other_than_draft(draft, expected)
-    if may_claim(template) and body.by in draft.editors:
+    if may_claim(template) and body.by in {draft.author, *draft.editors}:
         raise Problem(
             Code.CONFLICT, "marketing is published by another person than those who wrote it"
         )

@@ -32,6 +32,8 @@ _IN_PARTS = "__acts_in_parts__"
 _NEEDS = "__needs_permission__"
 _SIGNATURES = ("by", "author", "approved_by")
 _SECRETS = frozenset({"password", "new_password", "current_password"})
+# What the policy of kind storage deletes by its own time (`own_words`) is kept in one place only.
+_OWN_WORDS = frozenset({"text", "title", "comment"})
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = Callable[..., Any]
@@ -227,11 +229,19 @@ async def _action(request: Request, endpoint: Endpoint, principal: Principal) ->
 
 
 async def _told(request: Request) -> dict[str, Any] | None:
-    """The body of the request, without what must not be kept."""
+    """The body of the request, without what must not be kept, also in its parts."""
     body = await request.json() if await request.body() else None
-    if not isinstance(body, dict):
-        return None
-    return {name: value for name, value in body.items() if name not in _SECRETS}
+    return _without_words(body) if isinstance(body, dict) else None
+
+
+def _without_words(told: Any) -> Any:
+    match told:
+        case dict():
+            kept = told.keys() - _SECRETS - _OWN_WORDS
+            return {name: _without_words(value) for name, value in told.items() if name in kept}
+        case list():
+            return [_without_words(one) for one in told]
+    return told
 
 
 class Change(NamedTuple):

@@ -133,7 +133,7 @@ class Desk:
     @asynccontextmanager
     async def database(self) -> AsyncIterator[AsyncSession]:
         """For reading what several tables tell together."""
-        async with self.held.sessions() as session:
+        async with self.held.sessions.begin() as session:
             yield session
 
     def require(self, permission: Permission) -> None:

@@ -67,7 +67,7 @@ async def show_figures(desk: AtDesk, simulation_id: UUID | None = None) -> Respo
 
 
 async def _count(held: Resources, simulation_id: UUID | None) -> Figures:
-    async with held.sessions() as session:
+    async with held.sessions.begin() as session:
         world = await world_of(session, simulation_id, datetime.now(UTC))
         if world is None:
             raise not_found("simulation", simulation_id)

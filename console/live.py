@@ -99,7 +99,7 @@ async def _state_of(sessions: Sessions, topics: Sequence[str]) -> tuple[object, 
     """Differs when one of the topics has changed. No session is held between two looks."""
     tables = sorted({table for topic in topics for table in TOPICS.get(topic, ())})
     found: list[object] = []
-    async with sessions() as session:
+    async with sessions.begin() as session:
         if tables:
             # PostgreSQL counts what is written to each table: no table is looked at.
             counted = await session.execute(_WRITTEN, {"tables": tables})

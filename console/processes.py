@@ -178,7 +178,7 @@ async def unless_away(desk: Desk, path: str, **parameters: object) -> Json:
 
 
 async def _count(desk: Desk, figures: Callable[[AsyncSession], Awaitable[T]]) -> T:
-    async with desk.held.sessions() as session:
+    async with desk.held.sessions.begin() as session:
         return await figures(session)
 
 

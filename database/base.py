@@ -92,6 +92,9 @@ def connect(url: str, pool_size: int = 20, *, ping: bool = True) -> Sessions:
 
     `ping` tests a pooled connection before each use. Whoever retries anyway can do without: after
     a restart of PostgreSQL one use fails, and the pool is made anew.
+
+    What only reads, and often, ends with `begin` as well: a ROLLBACK has psycopg forget all that
+    the connection has prepared.
     """
     if url.startswith("postgresql://"):
         url = url.replace("postgresql://", "postgresql+psycopg://", 1)

@@ -3,13 +3,17 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
+from psycopg.errors import LockNotAvailable
+from sqlalchemy.exc import OperationalError
 
+from api import bulk_starts
 from database.base import Sessions
 from database.customers import Customer
 from database.events import Event
@@ -158,6 +162,39 @@ async def test_what_staff_begins_is_recorded_before_it_has_an_effect_and_once(
         await rep.post(PATH, json=_starts(customers), headers=key)
     assert begun == ["start_processes"]
     assert await _actions(sessions, customers) == begun
+
+
+async def test_the_record_of_staff_does_not_keep_the_words_which_the_cases_keep(
+    app: FastAPI, sessions: Sessions, customers: list[UUID]
+) -> None:
+    case = {"kind": "support", "customer_id": str(customers[0])}
+    body = {"items": [{**case, "text": "The handle came loose."}], "dry_run": True}
+    async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+        judged = await agent.post(PATH, json=body, headers={"Idempotency-Key": uuid4().hex})
+    assert judged.json()["started"] == 1, judged.text
+    of_customer = StaffAction.after["items"][0]["customer_id"].astext == str(customers[0])
+    async with sessions() as session:
+        kept = await session.scalar(sa.select(StaffAction.after).where(of_customer))
+    assert kept == {"items": [case], "dry_run": True}
+
+
+async def test_one_that_found_a_row_locked_is_tried_again_under_the_same_key(
+    api: httpx2.AsyncClient, customers: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, waits = bulk_starts._start, [customers[1]]
+
+    async def too_long(held: Any, asker: Any, body: Any, *rest: Any) -> Any:
+        if body.customer_id in waits:
+            waits.clear()
+            raise OperationalError("", None, LockNotAvailable())
+        return await start(held, asker, body, *rest)
+
+    monkeypatch.setattr(bulk_starts, "_start", too_long)
+    request = {**_starts(customers), "dry_run": True}
+    key = {"Idempotency-Key": uuid4().hex}
+    first, second = [(await api.post(PATH, json=request, headers=key)).json() for _ in range(2)]
+    assert [one["status"] for one in first["items"]] == [202, 503, 202, 202]
+    assert [one["status"] for one in second["items"]] == [202] * 4
 
 
 async def _actions(sessions: Sessions, customers: list[UUID]) -> list[str]:

@@ -4,9 +4,11 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from database.base import Sessions
+from database.staff import StaffAction
 from domain.tasks import Role
 from tests.api.conftest import assert_problem, eventually
 from tests.console.conftest import calling_as
@@ -37,6 +39,11 @@ async def test_an_answer_by_phone_ends_the_contact_and_asks_for_a_response(
     assert [task["kind"] for task in tasks["items"]] == ["answer_reply"]
     event = (await api.get(f"/api/v1/events/{told.json()['event_id']}")).json()
     assert (event["body"]["text"], event["body"]["source"]) == (body["text"], "phone")
+    async with sessions() as session:
+        kept = sa.select(StaffAction.after).where(
+            StaffAction.target == path.removeprefix("/api/v1")
+        )
+        assert await session.scalar(kept) == {}, "the words are kept where they are deleted in time"
 
 
 async def test_a_need_becomes_an_opportunity_without_an_order(

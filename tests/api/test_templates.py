@@ -423,6 +423,16 @@ async def test_marketing_is_published_by_a_second_person(api: httpx2.AsyncClient
     assert (await publish(api, case, by="agent-7")).status_code == 201
 
 
+async def test_a_draft_that_an_older_version_wrote_is_published_by_a_second_person(
+    api: httpx2.AsyncClient, sessions: Sessions
+) -> None:
+    draft = await drafted(api, SOLD)
+    async with sessions.begin() as session:  # it keeps nobody but the author
+        version = sa.update(TemplateVersion).where(TemplateVersion.number == draft.json()["number"])
+        await session.execute(version.values(editors=[]))
+    assert_problem(await publish(api, draft, by="agent-7"), 409, "conflict")
+
+
 async def test_claims_are_listed_and_approved_once(api: httpx2.AsyncClient) -> None:
     made = await approved(api, days=3)
     assert_problem(await approved(api, days=4), 409, "conflict")

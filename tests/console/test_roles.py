@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -171,6 +172,22 @@ async def test_the_home_stands_while_temporal_is_away(
     assert "Temporal does not answer: processes wait, nothing is lost." in home.text
     assert "Messages that failed" in home.text
     assert "None failed" not in home.text
+
+
+_PLANNED = sa.text("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE :told")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"), [("/console/orders", "%late_noticed_at%"), ("/readyz", "%alembic_version%")]
+)
+async def test_what_is_looked_at_again_is_planned_once(
+    settings: Settings, sessions: Sessions, path: str, told: str
+) -> None:
+    async with running_app(settings) as app, calling_as(app, sessions, Role.ADMIN) as client:
+        for _ in range(3):
+            assert (await client.get(path)).status_code == 200
+        async with app.state.resources.sessions.begin() as session:  # of the same connection
+            assert await session.scalar(_PLANNED, {"told": told}) > 0
 
 
 async def test_nobody_gets_in_without_a_session(app: FastAPI) -> None:

@@ -1,5 +1,7 @@
 """The schema goes up and down with data in it, and the short way to know it is current is right."""
 
+import re
+
 import psycopg
 import pytest
 from alembic import command
@@ -61,3 +63,20 @@ def test_whoever_goes_back_keeps_what_is_known_there_and_can_go_on_again(
         [suppression] = connection.execute("SELECT reason FROM suppressions").fetchall()
     assert messages == [("left behind", "smtp"), ("order_confirmed", None)]
     assert suppression == ("x",)
+
+
+@pytest.mark.own_database
+def test_what_can_be_built_before_an_upgrade_is_what_the_upgrade_wants(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = (ROOT / "docs" / "operations.md").read_text()
+    [statement] = re.findall(r"^CREATE INDEX CONCURRENTLY ix_events[^;]+;", told, re.M)
+    monkeypatch.setenv("CRM_DATABASE_URL", database_url)
+    config = Config(ROOT / "alembic.ini")
+    command.stamp(config, "head")
+    command.downgrade(config, "0014")
+    address = database_url.replace("postgresql+psycopg://", "postgresql://")
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(statement.encode())
+    command.upgrade(config, "head")
+    command.check(config)

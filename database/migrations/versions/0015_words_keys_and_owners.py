@@ -35,7 +35,12 @@ def upgrade() -> None:
         column = sa.Column("words_deleted_at", sa.DateTime(timezone=True), nullable=True)
         op.add_column(table, column)
     for table, columns, which in _WITH_WORDS:
-        op.create_index(f"ix_{table}_with_words", table, columns, postgresql_where=sa.text(which))
+        op.create_index(
+            f"ix_{table}_with_words",
+            *(table, columns),
+            postgresql_where=sa.text(which),
+            if_not_exists=True,  # that of events can be built before, without a lock
+        )
     for table, order in (("tasks", "due_at"), ("cases", "opened_at")):
         op.create_index(
             f"ix_{table}_owner",
