@@ -1,6 +1,6 @@
 """What marketing may claim: approved with its evidence until a day, and approved again."""
 
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 import sqlalchemy as sa
@@ -92,7 +92,9 @@ async def list_marketing_claims(
 async def approve_marketing_claim(
     body: NewClaim, session: Session, response: Response
 ) -> ClaimView:
-    """Approve a claim."""
+    """Approve a claim. Its last day is not over yet, by the calendar of UTC."""
+    if body.expires_on < datetime.now(UTC).date():
+        raise invalid_field("/expires_on", "is over already: nothing could claim it")
     claim = await session.scalar(
         insert(MarketingClaim)
         .values(**body.model_dump(), revision=1)

@@ -14,6 +14,7 @@ from console import cases, tasks
 from console.asked import CustomersTime, time_of
 from console.desk import PREFIX, AtDesk, Desk, Refused, segment
 from console.processes import unless_away
+from console.remedies import remedy
 from console.rendering import moment, words
 from console.routes import ConsoleRoute
 from database.queries import homes
@@ -373,7 +374,7 @@ async def _paused_schedules(desk: Desk, session: AsyncSession) -> Section:
     try:
         schedules = (await desk.get("/schedules"))["items"]
     except Refused as refused:  # Temporal is away: the rest of the home is not
-        return Section(title, [], str(refused.problem["detail"]), str(refused.problem["remedy"]))
+        return Section(title, [], str(refused.problem["detail"]), remedy(refused.problem))
     paused = [
         Item(
             f"schedule-{one['name']}",

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from console.money import money
 from console.navigation import entries_for
+from console.remedies import remedy
 
 HTML = Path(__file__).with_name("html")
 STATIC = Path(__file__).with_name("static")
@@ -157,7 +158,7 @@ def _make() -> Environment:
         auto_reload=False,  # else each page asks the disk of each of its parts
     )
     made.filters.update(words=words, pairs=pairs, when=when, span=span, clock=clock, moment=moment)
-    made.filters.update(day=day, money=money, tone=tone)
+    made.filters.update(day=day, money=money, tone=tone, remedy=remedy)
     # A key for each form, made with it: sending it twice does it once.
     made.globals.update(asset=asset, entries_for=entries_for, new_key=lambda: uuid4().hex)
     return made

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
@@ -162,6 +162,10 @@ class People:
             self.did["cases resolved"] += 1
 
     async def _post(self, path: str, body: dict[str, str]) -> bool:
-        """False when it was refused: somebody or some clock was faster."""
-        answer = await self._caller.call("POST", path, body)
+        """False when it was refused: somebody or some clock was faster.
+
+        Sent again, it is the same one by its key: else each try would leave its words behind.
+        """
+        key = {"Idempotency-Key": str(uuid4())}
+        answer = await self._caller.call("POST", path, body, key)
         return answer.is_success

@@ -357,12 +357,14 @@ async def test_only_what_is_approved_is_claimed(api: httpx2.AsyncClient, custome
     unseen = assert_problem(await api.post(f"{SOLD}/previews", json=wanted), 409, "conflict")
     assert unseen["detail"] == "approve these marketing claims in en first: free_delivery"
 
-    made = await approved(api, days=-1)
+    made = await approved(api, days=2)
     assert made.status_code == 201, made.text
+    path = made.headers["location"]
+    over = {"expires_on": "2020-01-01", "approved_by": "agent-7"}
+    withdrawn = await api.patch(path, json=over, headers={"If-Match": made.headers["etag"]})
     expired = assert_problem(await publish(api, draft), 422, "invalid_request")
     assert "expired on" in expired["detail"]
 
-    path = made.headers["location"]
     renewal = {
         "expires_on": (datetime.now(UTC) + timedelta(days=1)).date().isoformat(),
         "approved_by": "agent-8",
@@ -370,7 +372,7 @@ async def test_only_what_is_approved_is_claimed(api: httpx2.AsyncClient, custome
     assert_problem(await api.patch(path, json=renewal), 428, "precondition_required")
     stale = await api.patch(path, json=renewal, headers={"If-Match": '"v7"'})
     assert_problem(stale, 412, "precondition_failed")
-    renewed = await api.patch(path, json=renewal, headers={"If-Match": made.headers["etag"]})
+    renewed = await api.patch(path, json=renewal, headers={"If-Match": withdrawn.headers["etag"]})
     assert renewed.json()["approved_by"] == "agent-8"
     assert renewed.json()["evidence"] == "price list 2026, page 3"
     assert (await publish(api, draft)).status_code == 201
@@ -454,6 +456,7 @@ async def test_claims_are_listed_and_approved_once(api: httpx2.AsyncClient) -> N
         ({"wordings": {"en": "a\nb"}}, "/wordings/en"),
         ({"wordings": {"xx-not": "a"}}, "/wordings/xx-not/[key]"),
         ({"expires_on": "2026-02-30"}, "/expires_on"),
+        ({"expires_on": "2020-01-01"}, "/expires_on"),
         ({"evidence": " "}, "/evidence"),
     ],
 )
