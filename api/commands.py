@@ -47,7 +47,7 @@ async def command_process(
     update_id = _update_id(request)
     await _note_state_before(request, session, workflow_id)
     try:
-        async with held.engine.reached() as client:
+        async with held.engine.reached(command=True) as client:
             handle = client.get_workflow_handle(workflow_id)
             await _until_kept(lambda: handle.execute_update(update, payload, id=update_id))
     except WorkflowUpdateFailedError as error:

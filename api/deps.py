@@ -13,8 +13,9 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio.client import Client, WorkflowUpdateRPCTimeoutOrCancelledError
+from temporalio.service import RPCError
 
-from api.errors import Code, Problem, engine_away
+from api.errors import Code, Problem, engine_away, process_busy
 from database.base import Sessions
 from database.queries.staff import SignedIn, find_signed_in
 from domain.messages import Template
@@ -41,22 +42,44 @@ class ProcessEngine:
         self._client: Client | None = None
         self._one_at_a_time = asyncio.Lock()
         self._away_until = 0.0
+        self._busy_until = 0.0
 
     @asynccontextmanager
-    async def reached(self) -> AsyncIterator[Client]:
+    async def reached(self, *, command: bool = False) -> AsyncIterator[Client]:
         """A client for one conversation, given up after a while so that callers never hang.
 
-        Raises the 503 problem while Temporal is away; for a moment after that without trying, since
-        each try would hold a database connection that reading callers need.
+        Raises the 503 problem while Temporal is away, and that of a busy process where only a
+        `command` was not judged in time. For a moment after that without trying (commands alone,
+        or everybody), since each try holds a database connection that reading callers need.
         """
-        if time.monotonic() < self._away_until:
-            raise engine_away()
+        self.refuse_while_resting(command=command)
         try:
             async with asyncio.timeout(_PATIENCE):
                 yield await self._connected()
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+            if command and await self._answers():
+                self._busy_until = time.monotonic() + _REST
+                raise process_busy() from None
             self._away_until = time.monotonic() + _REST
             raise engine_away() from None
+
+    def refuse_while_resting(self, *, command: bool = False) -> None:
+        """Raises the 503 problem. For who keeps something before a process is told of it."""
+        now = time.monotonic()
+        if now < self._away_until:
+            raise engine_away()
+        if command and now < self._busy_until:
+            raise process_busy()
+
+    async def _answers(self) -> bool:
+        """Whether Temporal is there: a process that takes its time says nothing about that."""
+        if self._client is None:
+            return False
+        try:
+            async with asyncio.timeout(_REST):
+                return await self._client.service_client.check_health()
+        except (TimeoutError, RPCError):
+            return False
 
     async def _connected(self) -> Client:
         if self._client is None:

@@ -64,6 +64,7 @@ class Code(StrEnum):
     INVALID_LINK = "invalid_link"
     INTERNAL = "internal_error"
     PROCESS_ENGINE_AWAY = "process_engine_unavailable"
+    PROCESS_BUSY = "process_busy"
     DATABASE_AWAY = "database_unavailable"
     NOT_READY = "not_ready"
 
@@ -218,6 +219,11 @@ EXPLAINED: dict[Code, Explained] = {
         "The process engine cannot be reached",
         "Nothing was changed. Repeat the request after Retry-After.",
     ),
+    Code.PROCESS_BUSY: Explained(
+        503,
+        "The process has not answered yet",
+        "It may have taken the request: repeat it after Retry-After with the same Idempotency-Key.",
+    ),
     Code.DATABASE_AWAY: Explained(
         503,
         "The database cannot be reached",
@@ -280,6 +286,12 @@ def not_found(what: str, key: object) -> Problem:
 def engine_away() -> Problem:
     return Problem(
         Code.PROCESS_ENGINE_AWAY, "Temporal does not answer", headers={"Retry-After": "2"}
+    )
+
+
+def process_busy() -> Problem:
+    return Problem(
+        Code.PROCESS_BUSY, "the process is busy with other things", headers={"Retry-After": "2"}
     )
 
 

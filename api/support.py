@@ -405,6 +405,7 @@ async def _keep_text(
     """Store the words before the case is told: its step may look for them at once."""
     if text is None:
         return None
+    held.engine.refuse_while_resting(command=True)  # nothing is kept that goes nowhere
     key = getattr(request.state, "idempotency_key", None) or uuid4()
     text_id = derived_id("staff-text", request.url.path, key)
     async with held.sessions.begin() as own:

@@ -34,6 +34,7 @@ _REMEDIES: dict[Code, str] = {
     Code.PRECONDITION_FAILED: "Look at what has changed, then send yours again or leave it.",
     Code.INTERNAL: "Try it once more; if it stays, give your operator the reference below.",
     Code.PROCESS_ENGINE_AWAY: _AGAIN,
+    Code.PROCESS_BUSY: _AGAIN,
     Code.DATABASE_AWAY: _AGAIN,
 }
 

@@ -1,5 +1,6 @@
 """Cases, tasks and processes: commands that are obeyed, and commands that are refused."""
 
+import asyncio
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -7,6 +8,7 @@ import httpx2
 import pytest
 from temporalio.client import WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
+from temporalio.testing import WorkflowEnvironment
 
 from database.base import Sessions
 from database.events import Event
@@ -256,6 +258,23 @@ async def test_a_process_is_shown_paused_resumed_and_stopped(
     ):
         listed = await api.get("/api/v1/processes", params={**query, "limit": 200})
         assert f"case/{case_id}" in [one["workflow_id"] for one in listed.json()["items"]]
+
+
+async def test_a_process_that_takes_its_time_says_nothing_about_temporal(
+    api: httpx2.AsyncClient, temporal: WorkflowEnvironment
+) -> None:
+    workflow_id = f"case/{uuid4()}"  # of no worker: it judges nothing
+    await temporal.client.start_workflow("SupportCase", id=workflow_id, task_queue="nobody")
+    command = f"/api/v1/processes/{workflow_id}/commands"
+    for _ in range(2):  # the second without waiting for it
+        busy = await api.post(command, json={"command": "stop"})
+        assert_problem(busy, 503, "process_busy")
+        assert int(busy.headers["retry-after"]) > 0
+        assert (await api.get("/api/v1/schedules")).status_code == 200
+    others = f"/api/v1/processes/case/{uuid4()}/commands"
+    await asyncio.sleep(1.1)  # commands rest for a second
+    answer = await api.post(others, json={"command": "stop"})
+    assert_problem(answer, 404, "not_found")
 
 
 async def test_processes_are_started_by_hand(api: httpx2.AsyncClient, customer: UUID) -> None:
