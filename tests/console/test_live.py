@@ -35,4 +35,5 @@ async def test_of_too_many_windows_the_oldest_rests_until_somebody_comes_back_to
             await page.evaluate("dispatchEvent(new Event('focus'))")
         async with asyncio.timeout(15):
             told = [line async for line in streams[0].aiter_lines() if line.startswith("event")]
-        assert told == ["event: crowded"]  # and then it is at its end
+        assert told[-1] == "event: crowded"  # and then it is at its end
+        assert set(told) <= {"event: changed", "event: crowded"}  # others' tasks may change
