@@ -1,6 +1,7 @@
 """How often what was received is acted upon: counted before, since an attempt may end us."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,12 +21,13 @@ Outcome = TypeVar("Outcome", bound=StrEnum)
 
 _MOST = 8  # that end without an outcome, over some hours: then it is what was received
 _AT_ONCE = 2  # of them
+_TURN = 2.0  # seconds; then others have theirs
 _FIRST_WAIT, _LONGEST_WAIT = 15.0, 3600.0  # seconds
 _SET_ASIDE = f"set aside: {_MOST} attempts ended without an outcome"
 _log = logging.getLogger(__name__)
 
 
-class Attempt(NamedTuple):
+class _Attempt(NamedTuple):
     of: UUID
     number: int
 
@@ -63,15 +65,32 @@ class Attempts(Generic[Row, Outcome]):
             .with_for_update(skip_locked=True)
         )
 
-    async def begin_next(self, sessions: Sessions) -> Attempt | None:
+    async def take_turn(
+        self, sessions: Sessions, take_in: Callable[[AsyncSession, Row], Awaitable[Outcome]]
+    ) -> list[Outcome]:
+        """Act on one row after the other, until there is none or others have to have their turn.
+
+        What came of them. Raises as `_act`.
+        """
+        outcomes: list[Outcome] = []
+        over = time.monotonic() + _TURN
+        while time.monotonic() < over:
+            attempt = await self._begin_next(sessions)
+            if attempt is None:
+                break
+            outcome = await self._act(sessions, attempt, take_in)
+            outcomes += [outcome] if outcome is not None else []
+        return outcomes
+
+    async def _begin_next(self, sessions: Sessions) -> _Attempt | None:
         async with sessions.begin() as session:
             begun = (await session.execute(self._begin)).one_or_none()
-        return Attempt(*begun) if begun is not None else None
+        return _Attempt(*begun) if begun is not None else None
 
-    async def act(
+    async def _act(
         self,
         sessions: Sessions,
-        attempt: Attempt,
+        attempt: _Attempt,
         take_in: Callable[[AsyncSession, Row], Awaitable[Outcome]],
     ) -> Outcome | None:
         """What came of it, in one transaction; None when another intake has it.
@@ -93,7 +112,7 @@ class Attempts(Generic[Row, Outcome]):
             _log.error("%s %s: %s", self._table.__tablename__, attempt.of, where(problem))
             return await self._fail(sessions, attempt, type(problem).__name__)
 
-    async def _fail(self, sessions: Sessions, attempt: Attempt, because: str) -> Outcome:
+    async def _fail(self, sessions: Sessions, attempt: _Attempt, because: str) -> Outcome:
         await self._write(
             *(sessions, attempt),
             processed_at=sa.func.now(),
@@ -102,7 +121,7 @@ class Attempts(Generic[Row, Outcome]):
         )
         return self._failed
 
-    async def _write(self, sessions: Sessions, attempt: Attempt, **values: Any) -> None:
+    async def _write(self, sessions: Sessions, attempt: _Attempt, **values: Any) -> None:
         table = self._table
         unprocessed = sa.update(table).where(table.id == attempt.of, table.processed_at.is_(None))
         async with sessions.begin() as session:

@@ -7,7 +7,6 @@ most to the same customer (`activities/support.py`).
 import asyncio
 import hashlib
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -40,7 +39,6 @@ from domain.tokens import TokenPurpose, verify_from_mail
 from messaging.mail_reading import ReadMail, read_mail
 from messaging.mail_reports import Fate
 
-_TURN = 2.0  # seconds; then others have theirs
 _ATTEMPTS = Attempts(ReceivedMail, MailOutcome.FAILED, undefer(ReceivedMail.raw))
 _SOURCE = "mail"
 _CASE = re.compile(r"\bCASE-\d{4}-[0-9A-F]{8}\b", re.IGNORECASE)
@@ -60,19 +58,11 @@ async def take_in_mail(sessions: Sessions, client: Client, signing_key: bytes) -
     while PostgreSQL or Temporal is away. A mail that we stumble over is marked, one whose attempts
     have all ended without an outcome is set aside: neither holds up another.
     """
-    outcomes: list[MailOutcome] = []
 
     async def take_in(session: AsyncSession, row: ReceivedMail) -> MailOutcome:
         return await _Mail(session, client, signing_key, row).take_in()
 
-    over = time.monotonic() + _TURN
-    while time.monotonic() < over:
-        attempt = await _ATTEMPTS.begin_next(sessions)
-        if attempt is None:
-            break
-        outcome = await _ATTEMPTS.act(sessions, attempt, take_in)
-        outcomes += [outcome] if outcome is not None else []
-    return outcomes
+    return await _ATTEMPTS.take_turn(sessions, take_in)
 
 
 class _Thread(NamedTuple):

@@ -27,7 +27,6 @@ from domain.received_mails import ONE_ANSWER_IN
 from domain.received_texts import TextOutcome
 
 _ATTEMPTS = Attempts(ReceivedText, TextOutcome.FAILED)
-_TURN = 50  # texts; then others have theirs
 _SOURCE = "text"
 
 
@@ -37,18 +36,11 @@ async def take_in_texts(sessions: Sessions, client: Client) -> list[TextOutcome]
     May be killed at any moment, or run twice at once. Raises while PostgreSQL or Temporal is away.
     A text that can't be acted upon is marked and holds up none.
     """
-    outcomes: list[TextOutcome] = []
 
     async def take_in(session: AsyncSession, row: ReceivedText) -> TextOutcome:
         return await _take_in(session, client, row)
 
-    for _ in range(_TURN):
-        attempt = await _ATTEMPTS.begin_next(sessions)
-        if attempt is None:
-            break
-        outcome = await _ATTEMPTS.act(sessions, attempt, take_in)
-        outcomes += [outcome] if outcome is not None else []
-    return outcomes
+    return await _ATTEMPTS.take_turn(sessions, take_in)
 
 
 async def _take_in(session: AsyncSession, client: Client, row: ReceivedText) -> TextOutcome:

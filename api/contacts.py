@@ -37,7 +37,7 @@ from database.queries.consents import (
     newest_statement,
     withdrawn_at,
 )
-from database.queries.customers import clock_of, hold_messages
+from database.queries.customers import addresses_of, clock_of, hold_messages
 from domain.clock import Clock
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
@@ -124,16 +124,8 @@ async def add_contact_point(
     except ValueError as problem:
         raise invalid_field("/address", str(problem)) from None
     await customer_clock(session, customer_id)
-    used = await session.scalar(
-        sa.select(ContactPoint)
-        .where(
-            ContactPoint.customer_id == customer_id,
-            ContactPoint.channel == body.channel,
-            ContactPoint.retired_at.is_(None),
-        )
-        .order_by(ContactPoint.recorded_at.desc(), ContactPoint.id.desc())
-        .limit(1)
-    )
+    points = (await addresses_of(session, [customer_id]))[customer_id]
+    used = next((point for point in points if point.channel is body.channel), None)
     if used is not None and (used.address, used.locale) == (address, body.locale):
         return AddressView.model_validate(used)
     statement = insert(ContactPoint).values(

@@ -435,7 +435,9 @@ async def _other(request: Request, error: Exception) -> Response:
 
 
 def fault(request: Request, error: Exception) -> Response:
-    """What nobody has foreseen: told to the log by where it was, to the caller by its number."""
+    """The answer to what was raised. What nobody has foreseen is told to the log by where it was,
+    to the caller by its number.
+    """
     return respond(request, problem_of(error, getattr(request.state, "request_id", "")))
 
 

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,6 +25,7 @@ from database.tasks import Task
 from domain.lifecycle import unclear_mail_key
 from domain.processes import TaskCompleted, lifecycle_workflow_id
 from domain.received_mails import MAIL_EVENT, MailKind, MailOutcome
+from domain.received_texts import TextOutcome
 from domain.staff import Permission
 from domain.tasks import task_id_of
 from workflows.process import Process
@@ -32,13 +33,7 @@ from workflows.process import Process
 LARGEST_MAIL = 10 * 1024 * 1024  # bytes, as by SMTP
 LARGEST_BODY = LARGEST_MAIL * 4 // 3 + 100_000
 PREFIX = "/received-mails"
-_DISMISSIBLE = frozenset(
-    {
-        *(MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.FAILED),
-        MailOutcome.DISMISSED,
-    }
-)
-_ATTRIBUTABLE = _DISMISSIBLE | {MailOutcome.KEPT, MailOutcome.ATTRIBUTED}
+Outcome = TypeVar("Outcome", MailOutcome, TextOutcome)
 _MAY_BE_DELETED: dict[int | str, dict[str, Any]] = {
     EXPLAINED[Code.DELETED].status: {"$ref": f"#/components/responses/{Code.DELETED}"}
 }
@@ -249,8 +244,7 @@ async def attribute_received_mail(
     already.
     """
     mail = await _locked(session, mail_id)
-    if mail.outcome not in _ATTRIBUTABLE:
-        raise _settled(mail)
+    refuse_settled("mail", mail.outcome, MailOutcome.ATTRIBUTED)
     clock = await customer_clock(session, body.customer_id)
     happened_at = clock.business(mail.received_at)
     try:
@@ -285,8 +279,7 @@ async def dismiss_received_mail(
     409 for a mail that was acted upon.
     """
     mail = await _locked(session, mail_id)
-    if mail.outcome not in _DISMISSIBLE:
-        raise _settled(mail)
+    refuse_settled("mail", mail.outcome, MailOutcome.DISMISSED)
     note_change(request, before={"outcome": mail.outcome})
     task_id = ReceivedMailView.model_validate(mail).task_id
     if task_id is not None:
@@ -304,9 +297,11 @@ async def _locked(session: AsyncSession, mail_id: UUID) -> ReceivedMail:
     return mail
 
 
-def _settled(mail: ReceivedMail) -> Problem:
-    state = mail.outcome or "not looked at yet"
-    return Problem(Code.NOT_ALLOWED_NOW, f"the mail is {state}", allowed_actions=[])
+def refuse_settled(what: str, outcome: Outcome | None, wanted: Outcome) -> None:
+    """Raises the 409 problem; a repeat is none."""
+    if outcome is None or not (outcome is wanted or outcome.may_become(wanted)):
+        state = outcome or "not looked at yet"
+        raise Problem(Code.NOT_ALLOWED_NOW, f"the {what} is {state}", allowed_actions=[])
 
 
 async def _complete_task(

@@ -16,7 +16,7 @@ from api.event_bodies import ReplyReceivedEvent
 from api.fields import Body, EventId, Phone, Word, Written
 from api.intake import Accepted, accept
 from api.paging import Page, Paging, read_page
-from api.received_mails import Attribution, Dismissal
+from api.received_mails import Attribution, Dismissal, refuse_settled
 from api.routing import ApiRoute, needs, note_change
 from database.received_texts import OtherText, ReceivedText, keep_text
 from domain.opt_out_words import Wish
@@ -24,9 +24,6 @@ from domain.received_texts import TextOutcome
 from domain.staff import Permission
 
 router = APIRouter(prefix="/received-texts", tags=["received texts"], route_class=ApiRoute)
-
-_DISMISSIBLE = frozenset({TextOutcome.UNKNOWN_SENDER, TextOutcome.FAILED, TextOutcome.DISMISSED})
-_ATTRIBUTABLE = _DISMISSIBLE | {TextOutcome.ATTRIBUTED}
 
 
 class NewReceivedText(Body):
@@ -119,8 +116,7 @@ async def attribute_received_text(
     409 for a text that was acted upon already.
     """
     row = await _text(session, text_id, lock=True)
-    if row.outcome not in _ATTRIBUTABLE:
-        raise _settled(row)
+    refuse_settled("text", row.outcome, TextOutcome.ATTRIBUTED)
     clock = await customer_clock(session, body.customer_id)
     event = ReplyReceivedEvent(
         kind="reply_received",
@@ -147,8 +143,7 @@ async def dismiss_received_text(
     A repeat changes nothing. 409 for a text that was acted upon.
     """
     row = await _text(session, text_id, lock=True)
-    if row.outcome not in _DISMISSIBLE:
-        raise _settled(row)
+    refuse_settled("text", row.outcome, TextOutcome.DISMISSED)
     note_change(request, before={"outcome": row.outcome})
     row.outcome = TextOutcome.DISMISSED
     await session.flush()
@@ -161,8 +156,3 @@ async def _text(session: AsyncSession, text_id: UUID, *, lock: bool = False) -> 
     if row is None:
         raise not_found("received text", text_id)
     return row
-
-
-def _settled(row: ReceivedText) -> Problem:
-    state = row.outcome or "not looked at yet"
-    return Problem(Code.NOT_ALLOWED_NOW, f"the text is {state}", allowed_actions=[])

@@ -16,8 +16,6 @@ from domain.received_mails import MailKind, MailOutcome
 router = APIRouter(route_class=ConsoleRoute)
 
 _MAILS = "/received-mails"
-_TO_SEE_TO = (MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.FAILED)
-_OPEN = (*_TO_SEE_TO, MailOutcome.KEPT, MailOutcome.DISMISSED)
 _TABS = [
     ("", "Unknown sender"),
     (MailOutcome.ASKED.value, "Somebody is asked"),
@@ -112,13 +110,14 @@ def _download(content: str, name: str) -> Response:
 
 async def _page(desk: Desk, mail_id: UUID, problem: Json | None = None) -> Response:
     mail = await desk.get(f"{_MAILS}/{mail_id}")
+    outcome = mail["outcome"] and MailOutcome(mail["outcome"])
     return desk.page(
         "mails/one.html",
         status=int(problem["status"]) if problem else 200,
         mail=mail,
         problem=problem,
-        open=mail["outcome"] in _OPEN,
-        dismissible=mail["outcome"] in _TO_SEE_TO,
+        open=outcome and outcome.may_become(MailOutcome.ATTRIBUTED),
+        dismissible=outcome and outcome.may_become(MailOutcome.DISMISSED),
         dismissals=DISMISSALS,
         **await whose(desk, mail),
     )

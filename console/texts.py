@@ -13,7 +13,6 @@ from domain.received_texts import TextOutcome
 router = APIRouter(route_class=ConsoleRoute)
 
 _TEXTS = "/received-texts"
-_TO_SEE_TO = (TextOutcome.UNKNOWN_SENDER, TextOutcome.FAILED)
 _TABS = [
     ("", "Unknown number"),
     (TextOutcome.FAILED.value, "Set aside: not understood"),
@@ -65,13 +64,14 @@ async def dismiss_text(desk: AtDesk, text_id: UUID) -> Response:
 
 async def _page(desk: Desk, text_id: UUID, problem: Json = None) -> Response:
     text = await desk.get(f"{_TEXTS}/{text_id}")
+    outcome = text["outcome"] and TextOutcome(text["outcome"])
     return desk.page(
         "texts/one.html",
         status=int(problem["status"]) if problem else 200,
         text=text,
         problem=problem,
-        open=text["outcome"] in (*_TO_SEE_TO, TextOutcome.DISMISSED),
-        dismissible=text["outcome"] in _TO_SEE_TO,
+        open=outcome and outcome.may_become(TextOutcome.ATTRIBUTED),
+        dismissible=outcome and outcome.may_become(TextOutcome.DISMISSED),
         dismissals=DISMISSALS,
         **await whose(desk, text),
     )

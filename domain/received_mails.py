@@ -29,3 +29,14 @@ class MailOutcome(StrEnum):
     ATTRIBUTED = "attributed"  # a person said whose it is
     DISMISSED = "dismissed"  # a person said that nothing follows from it
     FAILED = "failed"  # by a fault of ours; the raw mail is there
+
+    def may_become(self, wanted: "MailOutcome") -> bool:
+        """By the word of a person, who gives it to a customer or dismisses it."""
+        waits = (MailOutcome.ASKED, MailOutcome.UNKNOWN_SENDER, MailOutcome.FAILED)
+        match wanted:
+            case MailOutcome.ATTRIBUTED:
+                return self in (*waits, MailOutcome.DISMISSED, MailOutcome.KEPT)
+            case MailOutcome.DISMISSED:
+                return self in waits
+            case _:
+                return False

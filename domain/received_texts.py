@@ -13,3 +13,14 @@ class TextOutcome(StrEnum):
     UNKNOWN_SENDER = "unknown_sender"  # a number of nobody, or of several
     ATTRIBUTED = "attributed"  # a person said whose it is
     DISMISSED = "dismissed"  # a person said that nothing follows from it
+
+    def may_become(self, wanted: "TextOutcome") -> bool:
+        """By the word of a person, who gives it to a customer or dismisses it."""
+        waits = (TextOutcome.UNKNOWN_SENDER, TextOutcome.FAILED)
+        match wanted:
+            case TextOutcome.ATTRIBUTED:
+                return self in (*waits, TextOutcome.DISMISSED)
+            case TextOutcome.DISMISSED:
+                return self in waits
+            case _:
+                return False
