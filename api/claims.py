@@ -16,6 +16,7 @@ from api.fields import Body, Day, Line, LocaleTag, Prose, StaffId, example
 from api.paging import Page, Paging, read_page
 from api.routing import ApiRoute, needs
 from database.templates import MarketingClaim
+from domain.contacts import claim_holds
 from domain.staff import Permission
 
 router = APIRouter(prefix="/marketing-claims", tags=["marketing claims"], route_class=ApiRoute)
@@ -93,7 +94,7 @@ async def approve_marketing_claim(
     body: NewClaim, session: Session, response: Response
 ) -> ClaimView:
     """Approve a claim. Its last day is not over yet, by the calendar of UTC."""
-    if body.expires_on < datetime.now(UTC).date():
+    if not claim_holds(body.expires_on, datetime.now(UTC)):
         raise invalid_field("/expires_on", "is over already: nothing could claim it")
     claim = await session.scalar(
         insert(MarketingClaim)

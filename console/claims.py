@@ -1,6 +1,6 @@
 """What marketing may claim: in which words, until when, by which templates; approved, renewed."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter
@@ -9,6 +9,7 @@ from fastapi.responses import Response
 from console.desk import AtDesk, Desk, Json, Refused, Undo, segment
 from console.routes import ConsoleRoute
 from database.queries.claims import uses_of_claims
+from domain.contacts import claim_holds
 from domain.staff import Permission
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -68,7 +69,7 @@ async def renew_claim(desk: AtDesk, claim_id: str) -> Response:
         return await _page(desk, claim_id, refused.problem)
     back = {name: before[name] for name in ("expires_on", "evidence")}
     undo = Undo(f"/console/claims/{claim_id}", {**back, "version": str(claim["revision"])})
-    holds = claim["expires_on"] >= _days()["today"]
+    holds = claim_holds(date.fromisoformat(claim["expires_on"]), datetime.now(UTC))
     said = f"May be claimed until {claim['expires_on']}" if holds else "May not be claimed any more"
     return desk.back(said, to=f"/console/claims/{claim_id}", undo=undo)
 

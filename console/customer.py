@@ -1,6 +1,5 @@
 """One customer, all round: who it is, what happened, what is open, and what can be done now."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -21,7 +20,7 @@ from database.processes import ProcessRow
 from database.queries.relationship import Relationship, read_relationship, words_in
 from domain.contacts import ConsentState
 from domain.messages import Channel, Purpose
-from domain.processes import ProcessKind, ProcessState, Stage, lifecycle_workflow_id
+from domain.processes import ProcessKind, Stage, lifecycle_workflow_id
 from domain.promises import PromiseKind
 from domain.staff import STARTS
 from domain.support import ALLOWED
@@ -39,8 +38,6 @@ _RAIL = {
     Stage.FOLLOW_UP: ProcessKind.FOLLOW_UP,
     Stage.RETENTION: ProcessKind.RETENTION,
 }
-_SEEN_WITHIN = 2.0  # seconds to wait for what a command does, so that the page shows it
-_LOOK_EVERY = 0.1
 
 
 class Rung(NamedTuple):
@@ -254,23 +251,10 @@ async def steer(desk: AtDesk, customer_id: UUID) -> Response:
     """Pause, resume or stop one of the customer's processes."""
     workflow_id, command = desk.text("workflow_id"), desk.text("command")
     body = {"command": command, **desk.given("reason")}
-    await desk.act("POST", f"/processes/{segment(workflow_id)}/commands", body)
-    await _until_obeyed(desk, workflow_id, command)
+    async with step_shown(desk, workflow_id):
+        await desk.act("POST", f"/processes/{segment(workflow_id)}/commands", body)
     inverse = {"pause": "resume", "resume": "pause"}.get(command)
     fields = {"workflow_id": workflow_id, "command": str(inverse)}
     undo = Undo(f"{PREFIX}/customers/{customer_id}/commands", fields) if inverse else None
     said = {"pause": "paused", "resume": "goes on", "stop": "is stopped"}[command]
     return desk.back(f"The process {said}", undo=undo)
-
-
-async def _until_obeyed(desk: Desk, workflow_id: str, command: str) -> None:
-    """A command is accepted before its step is taken; mostly that is a moment later."""
-    states = {
-        "pause": ProcessState.PAUSED,
-        "resume": ProcessState.RUNNING,
-        "stop": ProcessState.STOPPED,
-    }
-    for _ in range(int(_SEEN_WITHIN / _LOOK_EVERY)):
-        if (await desk.get(f"/processes/{segment(workflow_id)}"))["state"] == states[command]:
-            return
-        await asyncio.sleep(_LOOK_EVERY)

@@ -14,6 +14,7 @@ from api.processes import WorkflowId
 from console.counted import Counted, counted
 from console.desk import AtDesk, Desk, Json, Refused, Undo, segment
 from console.routes import ConsoleRoute
+from console.steps import step_shown
 from database.queries.customers import clock_of
 from database.queries.processes import (
     RUNS,
@@ -148,7 +149,8 @@ async def steer_process(desk: AtDesk, workflow_id: WorkflowId) -> Response:
     command = desk.text("command")
     body = {"command": command, **desk.given("reason")}
     here = f"/console/processes/{segment(workflow_id)}"
-    await desk.act("POST", f"/processes/{segment(workflow_id)}/commands", body)
+    async with step_shown(desk, workflow_id):
+        await desk.act("POST", f"/processes/{segment(workflow_id)}/commands", body)
     inverse = _UNDOES.get(command)
     undo = Undo(f"{here}/commands", {"command": inverse}) if inverse else None
     return desk.back(_DONE[command], undo=undo)

@@ -181,6 +181,11 @@ def _deadline(facts: ContactFacts) -> _Asked:
     )
 
 
+def claim_holds(last_day: date | None, at: datetime) -> bool:
+    """Through its last day, by the calendar of UTC; None: it was not approved."""
+    return last_day is not None and at.astimezone(UTC).date() <= last_day
+
+
 def _claims(facts: ContactFacts) -> _Asked:
     """Held it would wait for an approval that may never come: it is given up, and says so."""
     if not facts.claims:
@@ -190,7 +195,7 @@ def _claims(facts: ContactFacts) -> _Asked:
         if last_day is None
         else f"the claim {name} expired on {last_day}"
         for name, last_day in sorted(facts.claims.items())
-        if last_day is None or facts.at.astimezone(UTC).date() > last_day
+        if not claim_holds(last_day, facts.at)
     ]
     names = ", ".join(sorted(facts.claims))
     objection = _Objection(Outcome.CANCEL, "; ".join(said)) if said else None
