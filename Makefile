@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 unexport PIP_USER PIP_TARGET PIP_PREFIX PIP_REQUIRE_VIRTUALENV
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test check bench chaos histories screenshots lock clean
+.PHONY: help demo up test crash check bench chaos histories screenshots lock clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ up: $(INSTALLED)  ## start everything; Ctrl-C stops
 test: $(INSTALLED)  ## the whole suite, on the real PostgreSQL and Temporal
 	@$(BIN)/python -m tests.browser_here
 	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --durations=5 $(ARGS)
+
+crash: $(INSTALLED)  ## 300 lives while worker, Temporal and PostgreSQL are killed 30 times
+	$(BIN)/python -m pytest -q -s tests/crash --full-size $(ARGS)
 
 check: $(INSTALLED)  ## format, lint, import rules, types, the compose file
 	$(BIN)/ruff format --check .

@@ -72,6 +72,9 @@ def demo(
     running: Annotated[
         bool, typer.Option("--running", help="Play against the running instance; start nothing.")
     ] = False,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="With --running: its people go on until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Start everything, play the lives of synthetic customers, and stay up until Ctrl-C."""
     settings = Settings.from_environment()
@@ -79,7 +82,9 @@ def demo(
         from replay.command import run_demo
 
         raise typer.Exit(
-            run_demo(instance(settings), customers=customers, seed=seed, day=seconds(day))
+            run_demo(
+                instance(settings), customers=customers, seed=seed, day=seconds(day), stay=stay
+            )
         )
 
     from supervisor.supervise import run
@@ -88,7 +93,7 @@ def demo(
 
     async def play(_: RunFile) -> None:
         options = ["--customers", str(customers), "--seed", str(seed), "--day", day]
-        command = [sys.executable, str(_HERE), "demo", "--running", *options]
+        command = [sys.executable, str(_HERE), "demo", "--running", "--stay", *options]
         player = await asyncio.create_subprocess_exec(*command, start_new_session=True)
         try:
             if await player.wait() != 0:

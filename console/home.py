@@ -162,6 +162,27 @@ async def _came_back(desk: Desk, session: AsyncSession) -> Section:
     )
 
 
+async def _strangers(desk: Desk, session: AsyncSession) -> Section:
+    def told(row: Any) -> Item:
+        return Item(
+            f"stranger-{row.id}",
+            row.outcome,
+            row.begins or "No words",
+            f"{PREFIX}/{row.screen}/{row.id}",
+            row.outcome,
+            f"from {row.sender or 'nobody'}",
+            at=row.received_at,
+        )
+
+    return Section(
+        "Mails and texts of strangers",
+        [told(row) for row in await homes.strangers(session)],
+        "Whatever came has found its customer.",
+        "Give each to its customer, or dismiss it.",
+        f"{PREFIX}/received-mails",
+    )
+
+
 async def _recoveries(desk: Desk, session: AsyncSession) -> Section:
     return Section(
         "Disappointed customers",
@@ -414,7 +435,7 @@ async def _accounts(desk: Desk, session: AsyncSession) -> Section:
 _OPS = (_alarms, _stuck, _messages_in_trouble, _paused_schedules)
 HOMES: Mapping[Role, Sequence[Builder]] = {
     Role.SALES_REP: (_replies_waiting, _contacts, _promises_owed, _other_tasks),
-    Role.SUPPORT_AGENT: (_my_cases, _came_back, _unassigned, _all_tasks),
+    Role.SUPPORT_AGENT: (_my_cases, _came_back, _unassigned, _strangers, _all_tasks),
     Role.ACCOUNT_MANAGER: (_recoveries, _all_tasks, _save_plays, _silent),
     Role.OPS: (*_OPS, _all_tasks),
     Role.MANAGER: (_breaches, _all_tasks),

@@ -74,9 +74,16 @@ class Lane(NamedTuple):
 
 @router.get("/orders")
 async def show_board(desk: AtDesk, paging: Paging) -> Response:
-    filters = desk.filters("tab", "reference", "promised_from", "promised_until", "view")
+    filters = desk.filters(
+        "tab", "reference", "customer_id", "promised_from", "promised_until", "view"
+    )
+    whose = filters.get("customer_id")
+    of = await desk.get(f"/customers/{_uuid(whose)}") if whose else None
     wanted = Wanted(
-        filters.get("reference"), _day(filters, "promised_from"), _day(filters, "promised_until")
+        filters.get("reference"),
+        of and UUID(of["id"]),
+        _day(filters, "promised_from"),
+        _day(filters, "promised_until"),
     )
     tab = filters.get("tab", "")
     if tab not in dict(TABS):
@@ -86,7 +93,9 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
         counts = await count_open(session)
         if filters.get("view") == "board":
             lanes = await _lanes(session, wanted)
-            return desk.page("orders/board.html", tabs=TABS, counts=counts, lanes=lanes, now=_now())
+            return desk.page(
+                "orders/board.html", tabs=TABS, counts=counts, lanes=lanes, of=of, now=_now()
+            )
         by_day = column in BY_DAY
         page = await read_page(
             session,
@@ -97,7 +106,9 @@ async def show_board(desk: AtDesk, paging: Paging) -> Response:
             descending=not by_day,
         )
         rows = (await on_board(session, page.items)).values()
-    return desk.page("orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, now=_now())
+    return desk.page(
+        "orders/list.html", tabs=TABS, counts=counts, page=page, rows=rows, of=of, now=_now()
+    )
 
 
 async def _lanes(session: AsyncSession, wanted: Wanted) -> dict[Column, Lane]:

@@ -208,7 +208,7 @@ def _consequence(kind: PolicyKind, reach: Reach) -> str:
     if kind is PolicyKind.CONTACT:
         return (
             "It holds at once, for every message that is sent from now on; "
-            f"{reach.held:,} that are held now are asked again by it."
+            f"it is asked again about what is held now ({reach.held:,})."
         )
     if kind is PolicyKind.STORAGE:
         return (

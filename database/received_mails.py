@@ -14,6 +14,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 from database.base import Base, uuid_key, written_now
 from domain.received_mails import MailKind, MailOutcome
 
+# Of mails and texts: a person has to say whose they are. Their indexes have it word for word.
+OF_STRANGERS = "outcome IN ('unknown_sender', 'failed')"
+
 
 class ReceivedMail(Base):
     """Taken by SMTP or through the API; understood and acted upon by the intake (activities)."""
@@ -68,6 +71,11 @@ class ReceivedMail(Base):
             "ix_received_mails_with_words",
             *("received_at", "id"),
             postgresql_where=sa.text("raw IS NULL AND words_deleted_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_received_mails_of_strangers",
+            *("received_at", "id"),
+            postgresql_where=sa.text(OF_STRANGERS),
         ),
         sa.Index("ix_received_mails_customer_id", "customer_id", "received_at"),
         sa.Index("ix_received_mails_answers", "answers"),

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, insert_once, uuid_key, written_now
 from database.customers import ContactPoint, Customer, Suppression
+from database.received_mails import OF_STRANGERS
 from domain.messages import Channel
 from domain.opt_out_words import Wish, wish_of
 from domain.received_texts import TextOutcome
@@ -49,6 +50,11 @@ class ReceivedText(Base):
             "ix_received_texts_with_words",
             *("received_at", "id"),
             postgresql_where=sa.text("words_deleted_at IS NULL"),
+        ),
+        sa.Index(
+            "ix_received_texts_of_strangers",
+            *("received_at", "id"),
+            postgresql_where=sa.text(OF_STRANGERS),
         ),
         sa.Index("ix_received_texts_customer_id", "customer_id", "received_at"),
         sa.CheckConstraint(

@@ -114,17 +114,22 @@ async def _play_with_chaos(
             await killing
 
 
-def run_demo(run: RunFile, *, customers: int, seed: int, day: float) -> int:
-    """Play generated lives and print what happened; the exit code."""
+def run_demo(run: RunFile, *, customers: int, seed: int, day: float, stay: bool) -> int:
+    """Play generated lives and print what happened; the exit code.
+
+    `stay`: its clock goes on, so its people do as well, until Ctrl-C.
+    """
     console = Console()
     try:
-        asyncio.run(_demo(console, run, customers, seed, day))
+        asyncio.run(_demo(console, run, customers, seed, day, stay))
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: float) -> None:
+async def _demo(
+    console: Console, run: RunFile, customers: int, seed: int, day: float, stay: bool
+) -> None:
     begins_at = datetime.now(UTC) - timedelta(days=DAYS)
     history = make_lives(customers, seed, begins_at)
     async with opened(run) as instance:
@@ -140,15 +145,20 @@ async def _demo(console: Console, run: RunFile, customers: int, seed: int, day: 
         player = Player(instance.http, world, history.entries)
         people = People(instance, world, seed)
         progress = Progress(console, instance, player, history.ends_at, history.zone)
-        async with progress.shown(), people.about():
-            await player.play()
-            progress.doing("waiting until all is settled")
-            await insist(lambda: settle(instance, world, progress.doing, _DEMO_SETTLES))
-        console.print(await what_happened(instance, world, people))
-        for refused in player.tally.refused:
-            console.print(refused, style="yellow", markup=False, highlight=False)
-        _print_addresses(console, run)
-        console.print(way_in, highlight=False, markup=False)
+        async with people.about():
+            async with progress.shown():
+                await player.play()
+                progress.doing("waiting until all is settled")
+                await insist(lambda: settle(instance, world, progress.doing, _DEMO_SETTLES))
+            console.print(await what_happened(instance, world, people))
+            for refused in player.tally.refused:
+                console.print(refused, style="yellow", markup=False, highlight=False)
+            _print_addresses(console, run)
+            console.print(way_in, highlight=False, markup=False)
+            if stay:
+                said = "  no order comes any more; customers and staff go on until Ctrl-C"
+                console.print(said, highlight=False)
+                await asyncio.Event().wait()
 
 
 def _print_addresses(console: Console, run: RunFile) -> None:

@@ -25,7 +25,7 @@ _LINK = re.compile(r"(?P<url>http\S+/s/\S+)\?score=(?P<score>\d+)")
 _NOBODY = {"Authorization": ""}
 _ANSWERS = 0.7  # of the customers asked
 _THINKS_AGAIN = 0.08
-_STAFF_ACTS = 0.9
+_DONE_IN_TIME = 0.9  # of the tasks
 _OPEN_TASKS = """
     SELECT x.id, x.kind, x.case_id, x.due_at FROM tasks x
     JOIN customers c ON c.id = x.customer_id
@@ -44,7 +44,7 @@ _OUTCOMES: dict[str, Sequence[str]] = {
     "save_customer": ("saved", "saved", "offer", "lost"),
     "correct_address": ("corrected",),
 }
-_SLOWEST = 0.5  # days that staff lets a task lie
+_SLOWEST, _FORGOTTEN = 0.5, (2.0, 6.0)  # days that staff lets a task lie
 
 
 class People:
@@ -128,9 +128,9 @@ class People:
             for task in await self._new_tasks():
                 self._tasks_seen.add(task.id)
                 dice = random.Random(f"{self._seed}/{len(self._tasks_seen)}")
-                if dice.random() < _STAFF_ACTS:
-                    wait = dice.uniform(0, _SLOWEST)
-                    self._soon(wait, lambda task=task, dice=dice: self._do(task, dice))  # type: ignore[misc]
+                in_time = dice.random() < _DONE_IN_TIME
+                wait = dice.uniform(0, _SLOWEST) if in_time else dice.uniform(*_FORGOTTEN)
+                self._soon(wait, lambda task=task, dice=dice: self._do(task, dice))  # type: ignore[misc]
 
     async def _new_tasks(self) -> list[Any]:
         # PostgreSQL may be away for a moment.

@@ -40,6 +40,7 @@ _END_ALL_OTHERS = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-histories", metavar="DIR", help="see tests/record_histories.py")
+    parser.addoption("--full-size", action="store_true", help="of tests/crash: see `make crash`")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -185,9 +186,9 @@ async def twilio() -> AsyncGenerator[TwilioOffice]:
     await office.shut()
 
 
-# What takes long begins early, the many that are short fill up the end. The crash test takes as
-# long as all the others, which pass beside it. Whoever runs it has to wait with what pytest-xdist
-# gives him next, two files at a time: one of the domain, which takes no time.
+# What takes long begins early, the many that are short fill up the end. Whoever runs the crash test
+# has to wait with what pytest-xdist gives him next, two files at a time: one of the domain, which
+# takes no time.
 _ORDER = (
     *("crash", "domain", "activities", "console", "replay", "supervisor", "workflows", "chaos"),
     *("benchmarks", "api", "messaging"),

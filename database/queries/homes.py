@@ -18,6 +18,8 @@ from database.promises import Promise
 from database.queries import operations
 from database.queries.cases import ACTIVE, NEXT_CLOCK, cases_with_clocks
 from database.queries.tasks import OVERDUE, tasks_with_clocks
+from database.received_mails import OF_STRANGERS, ReceivedMail
+from database.received_texts import ReceivedText
 from database.staff import Staff
 from database.support import Case
 from database.tasks import Task
@@ -33,6 +35,7 @@ Rows = Sequence[Any]
 Statement = sa.Select[*tuple[Any, ...]]
 
 AT_MOST = 12  # rows of a list on a home
+_BEGINS = 80  # characters of a text
 SAMPLE = 500  # the newest of a kind, which a figure is taken from
 _LOOKED_AT = 2000  # rows that a list is chosen from, where no index has its order
 _TROUBLE = (MessageState.UNKNOWN, MessageState.FAILED)
@@ -72,6 +75,30 @@ async def cases_that_came_back(session: AsyncSession) -> Rows:
 
 async def recoveries(session: AsyncSession) -> Rows:
     return await cases_due(session, Case.kind == CaseKind.RECOVERY)
+
+
+async def strangers(session: AsyncSession) -> Rows:
+    """Mails and texts that wait for a person to say whose they are, the latest first."""
+    columns = ("id", "sender", "outcome", "received_at")
+    newest = sa.union_all(
+        *(
+            sa.select(
+                sa.literal(screen).label("screen"),
+                sa.func.left(words, _BEGINS).label("begins"),
+                *(getattr(table, name) for name in columns),
+            )
+            .where(sa.text(OF_STRANGERS))
+            .order_by(table.received_at.desc(), table.id.desc())
+            .limit(AT_MOST)
+            .subquery()
+            .select()
+            for screen, table, words in (
+                ("received-mails", ReceivedMail, ReceivedMail.subject),
+                ("received-texts", ReceivedText, ReceivedText.text),
+            )
+        )
+    ).subquery()
+    return await _rows(session, sa.select(newest).order_by(newest.c.received_at.desc()))
 
 
 def _with_customer(

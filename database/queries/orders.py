@@ -91,6 +91,7 @@ class Wanted(NamedTuple):
     """What narrows the board; the days are those promised now, both included."""
 
     reference: str | None = None
+    customer_id: UUID | None = None
     promised_from: date | None = None
     promised_until: date | None = None
 
@@ -102,6 +103,8 @@ def orders_on_board(column: Column | None, wanted: Wanted) -> sa.Select[Order]:
         statement = statement.where(IN_COLUMN[column])
     if wanted.reference:
         statement = statement.where(Order.reference == wanted.reference)
+    if wanted.customer_id:
+        statement = statement.where(Order.customer_id == wanted.customer_id)
     if wanted.promised_from:
         statement = statement.where(Order.promised_on >= wanted.promised_from)
     if wanted.promised_until:

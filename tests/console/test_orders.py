@@ -184,6 +184,27 @@ async def _orders(
     return rows
 
 
+async def test_the_orders_of_one_customer_stand_by_themselves(
+    app: FastAPI, sessions: Sessions, customer: UUID, make_customer: MakeCustomer
+) -> None:
+    other = await make_customer(name=MARKUP)
+    mine = await _orders(sessions, customer, {str(one): {"promised_on": FAR} for one in range(6)})
+    [theirs] = await _orders(sessions, other, {"one": {"promised_on": FAR}})
+    path = f"/console/orders?customer_id={customer}"
+    async with calling_as(app, sessions, Role.SALES_REP) as rep:
+        assert path in (await rep.get(f"/console/customers/{customer}")).text
+        for view in ("", "&tab=promised", "&view=board"):
+            page = (await rep.get(path + view)).text
+            assert all(f"row-{order.id}" in page for order in mine)
+            assert f"row-{theirs.id}" not in page
+            assert "Of everybody" in page
+        page = (await rep.get(f"/console/orders?customer_id={other}&tab=late")).text
+        assert "No order fits." in page
+        assert MARKUP not in page
+        assert (await rep.get(f"/console/orders?customer_id={uuid4()}")).status_code == 404
+        assert (await rep.get("/console/orders?customer_id=x")).status_code == 404
+
+
 async def test_every_order_is_in_its_tab_and_its_lane(
     app: FastAPI, sessions: Sessions, customer: UUID
 ) -> None:

@@ -54,6 +54,8 @@ async def test_a_strangers_mail_is_dismissed_and_given_to_a_customer_after_all(
 ) -> None:
     path = await mail_comes(MARKUP)
     customer = await make_customer(name=MARKUP, reference=f"M-{uuid4().hex[:8]}")
+    async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+        assert path in (await agent.get("/console")).text
     async with calling_as(app, sessions, Role.SALES_REP) as rep:
         assert path in (await rep.get("/console/received-mails")).text
         page = (await rep.get(path)).text
@@ -63,6 +65,8 @@ async def test_a_strangers_mail_is_dismissed_and_given_to_a_customer_after_all(
         assert "Dismissed; it can still be given to a customer" in gone.text
         assert path not in (await rep.get("/console/received-mails")).text
         assert path in (await rep.get("/console/received-mails?outcome=dismissed")).text
+        async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+            assert path not in (await agent.get("/console")).text
         assert path in (await rep.get("/console/received-mails?outcome=all&kind=reply")).text
 
         chosen = await rep.get(f"{path}?customer_id={customer}")
@@ -86,6 +90,7 @@ async def test_a_text_is_given_to_a_customer_who_is_known_by_the_number_from_the
     customer = await make_customer()
     async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
         assert path in (await agent.get("/console/received-texts")).text
+        assert path in (await agent.get("/console")).text
         page = (await agent.get(f"{path}?q=nobody-{uuid4().hex}")).text
         assert "<script>alert" not in page
         assert "Find who wrote it first." in page

@@ -29,7 +29,12 @@ FOR_PROGRAMS = {
 }
 HOMES = {
     Role.SALES_REP: ("Replies waiting", "First contacts under way", "Promises we owe"),
-    Role.SUPPORT_AGENT: ("My cases", "Customers who just answered", "Nobody&#39;s yet"),
+    Role.SUPPORT_AGENT: (
+        "My cases",
+        "Customers who just answered",
+        "Nobody&#39;s yet",
+        "of strangers",
+    ),
     Role.ACCOUNT_MANAGER: ("Disappointed customers", "try to keep", "falling silent"),
     Role.OPS: (
         "failed or stumble",
