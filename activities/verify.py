@@ -315,7 +315,7 @@ _HANDED_OVER = f"""
 Suspects = dict[tuple[Check, str], str]  # (check, key) -> how it looked; must not change
 
 
-PATIENCE = timedelta(seconds=60)  # with something suspect that doesn't change any more
+PATIENCE = timedelta(minutes=2)  # with something suspect that doesn't change any more
 
 
 @dataclass(frozen=True)

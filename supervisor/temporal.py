@@ -38,6 +38,9 @@ DYNAMIC_CONFIG = {
     "history.workflowIdReuseMinimalInterval": '"0s"',
     "matching.enableFairness": "true",
     "history.shardIOConcurrency": "16",
+    # A task whose worker died or was too slow is given again; after some tries Temporal would wait
+    # for up to ten minutes.
+    "history.workflowTaskRetryMaxInterval": '"30s"',
     # So that processes over which our program stumbles can be listed (TemporalReportedProblems).
     "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute": "3",
 }

@@ -188,8 +188,9 @@ async def test_the_orders_of_one_customer_stand_by_themselves(
     app: FastAPI, sessions: Sessions, customer: UUID, make_customer: MakeCustomer
 ) -> None:
     other = await make_customer(name=MARKUP)
-    mine = await _orders(sessions, customer, {str(one): {"promised_on": FAR} for one in range(6)})
-    [theirs] = await _orders(sessions, other, {"one": {"promised_on": FAR}})
+    day = {"promised_on": FAR - timedelta(days=60)}
+    mine = await _orders(sessions, customer, {str(one): day for one in range(6)})
+    [theirs] = await _orders(sessions, other, {"one": day})
     path = f"/console/orders?customer_id={customer}"
     async with calling_as(app, sessions, Role.SALES_REP) as rep:
         assert path in (await rep.get(f"/console/customers/{customer}")).text
