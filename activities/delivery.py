@@ -35,6 +35,7 @@ from domain.errors import Refusal
 from domain.lifecycle import OrderNews
 from domain.messages import MessageRequest, Template
 from domain.policies import DeliveryPolicy, PolicyKind
+from domain.processes import derived_id
 from domain.promises import PromiseKind, PromiseState, delivered_late
 from temporal_runtime import tell_lifecycle
 
@@ -90,6 +91,7 @@ class DeliveryActivities:
 
     @activity.defn
     async def record_dispatched(self, step: MilestoneStep) -> None:
+        """On its way; the same parcel on its way again after a failed attempt is told once."""
         async with self.sessions.begin() as session:
             if await _begin_milestone(session, step, "order_dispatched"):
                 order = await _move(
@@ -104,7 +106,8 @@ class DeliveryActivities:
                     "tracking": step.tracking,
                     "promised_on": order.promised_on.isoformat() if order.promised_on else "",
                 }
-                await _tell(session, step, order, Template.ORDER_DISPATCHED, context)
+                parcel = str(derived_id(step.carrier, step.tracking))
+                await _tell(session, step, order, Template.ORDER_DISPATCHED, context, parcel)
                 if step.withdrawn:
                     await withdraw_tasks(session, step, *step.withdrawn)
 

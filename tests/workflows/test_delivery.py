@@ -25,6 +25,7 @@ from domain.delivery import (
     OrderUnavailable,
     PromisedItem,
 )
+from domain.messages import Template
 from domain.policies import CaseKind, DeliveryPolicy, PolicyKind, Priority
 from domain.processes import (
     Fact,
@@ -397,6 +398,21 @@ async def test_news_after_a_failed_attempt_opens_none(
     assert (await drive.row(Order, order_id)).state is DeliveryState.DISPATCHED
     await drive.skip(process, 3 * DAY)
     assert await cases(drive, customer) == 0
+
+
+async def test_a_parcel_on_its_way_again_is_told_of_only_when_it_travels_otherwise(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
+) -> None:
+    for tracking in ("42", "42", "43"):
+        await report("order_dispatched", OrderDispatched, carrier="DHL", tracking=tracking)
+        await report("delivery_attempt_failed", DeliveryAttemptFailed)
+    dispatched = [
+        message.context["tracking"]
+        for message in await drive.messages(process)
+        if message.template is Template.ORDER_DISPATCHED
+    ]
+    assert dispatched == ["42", "43"]
+    assert (await drive.row(Order, order_id)).tracking == "43"
 
 
 # --- nothing will arrive -------------------------------------------------------------------------
