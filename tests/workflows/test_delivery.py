@@ -315,6 +315,79 @@ async def test_what_was_offered_in_selling_becomes_a_promise_of_the_order(
     }
 
 
+async def _offer_a_day(drive: Drive, customer: UUID, *days: date | None) -> None:
+    async with drive.sessions.begin() as session:
+        session.add_all(
+            Promise(
+                customer_id=customer,
+                kind=PromiseKind.DATE,
+                text="in time for the party",
+                due_on=day,
+                state=PromiseState.OFFERED,
+                source="staff",
+            )
+            for day in days
+        )
+
+
+async def test_a_day_offered_in_selling_is_the_day_of_an_order_that_names_none(
+    drive: Drive, customer: UUID, promised_on: date
+) -> None:
+    await _offer_a_day(drive, customer, promised_on, promised_on + DAY)
+    order_id, process = await drive.place_order(customer)
+    [confirmation] = await drive.messages(process)
+    assert confirmation.context["promised_on"] == promised_on.isoformat()
+    report_approved = OrderApproved(event_id="a", occurred_at=datetime.now(UTC))
+    await drive.signal(process, OrderDelivery.order_approved, report_approved)
+
+    await drive.skip_to(process, end_of_day(promised_on, "UTC") - HOUR)
+    assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
+    delivered = OrderDelivered(event_id="d", occurred_at=end_of_day(promised_on, "UTC") + HOUR)
+    await drive.signal(process, OrderDelivery.order_delivered, delivered)
+    assert (await drive.row(Order, order_id)).delivered_late
+    assert await _dates(drive, customer) == {
+        promised_on: PromiseState.BROKEN,
+        promised_on + DAY: PromiseState.KEPT,
+    }
+
+
+async def test_a_day_offered_in_selling_is_judged_by_itself(
+    drive: Drive, customer: UUID, promised_on: date
+) -> None:
+    offered = promised_on - 5 * DAY
+    await _offer_a_day(drive, customer, offered)
+    order_id, process = await drive.place_order(customer, promised_on=promised_on)
+    later = DeliveryRescheduled(
+        event_id="r", occurred_at=datetime.now(UTC), promised_on=promised_on + DAY
+    )
+    await drive.signal(process, OrderDelivery.delivery_rescheduled, later)
+    delivered = OrderDelivered(event_id="d", occurred_at=end_of_day(offered, "UTC") + DAY)
+    await drive.signal(process, OrderDelivery.order_delivered, delivered)
+    assert (await drive.row(Order, order_id)).delivered_late is False
+    assert await _dates(drive, customer) == {
+        offered: PromiseState.BROKEN,
+        promised_on + DAY: PromiseState.KEPT,
+    }
+
+
+async def test_a_day_that_had_passed_before_the_order_binds_nobody(
+    drive: Drive, customer: UUID
+) -> None:
+    yesterday = datetime.now(UTC).date() - DAY
+    await _offer_a_day(drive, customer, yesterday)
+    order_id, process = await drive.place_order(customer)
+    assert (await drive.row(Order, order_id)).promised_on is None
+    assert await _dates(drive, customer) == {yesterday: PromiseState.OFFERED}
+    assert await drive.told(process) == ["order_confirmed"]
+
+
+async def _dates(drive: Drive, customer: UUID) -> dict[date | None, PromiseState]:
+    found = sa.select(Promise).where(
+        Promise.customer_id == customer, Promise.kind == PromiseKind.DATE
+    )
+    return {row.due_on: row.state for row in await drive.rows(found)}
+
+
 # --- approval ------------------------------------------------------------------------------------
 
 
