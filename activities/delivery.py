@@ -21,6 +21,7 @@ from activities.steps import (
 from database.base import Sessions, insert_once, table_of
 from database.orders import Order, OrderMilestone
 from database.promises import FROM_ORDER, Promise
+from database.tasks import Task
 from domain.delivery import (
     DeliveryState,
     DeliveryTerms,
@@ -38,6 +39,7 @@ from domain.messages import MessageRequest, Template
 from domain.policies import DeliveryPolicy, PolicyKind
 from domain.processes import derived_id
 from domain.promises import PromiseKind, PromiseState, day_in, delivered_late
+from domain.tasks import TaskKind, TaskState
 from temporal_runtime import tell_lifecycle
 
 _NEW_ORDER, _NEW_PROMISE = insert(table_of(Order)), insert(table_of(Promise))
@@ -182,9 +184,12 @@ class DeliveryActivities:
         async with self.sessions.begin() as session:
             if await _begin_milestone(session, step, "order_delivered"):
                 order = await _order(session, step)
+                if order.ended_at is not None:
+                    await _recall_compensation(session, step)
                 # Measured against the day first promised: a new date doesn't unbreak a promise.
                 late = delivered_late(order.first_promised_on, step.at, step.zone)
-                await _move(session, step, delivered_at=step.at, delivered_late=late)
+                arrived = {"delivered_at": step.at, "delivered_late": late, "ended_at": None}
+                await _move(session, step, **arrived)
                 await _settle_promises(session, step, order)
                 context = {"delivered_on": step.at.isoformat(), "late": "yes" if late else ""}
                 await _tell(session, step, order, Template.ORDER_DELIVERED, context)
@@ -410,6 +415,25 @@ async def _place(
         },
     )
     await queue_message(session, step, confirmation)
+
+
+async def _recall_compensation(session: AsyncSession, step: MilestoneStep) -> None:
+    """It was given up and has arrived: its promises are judged after all, and nothing is given back
+    unless a person has done so already.
+    """
+    compensated = sa.exists().where(
+        Task.workflow_id == step.workflow_id,
+        Task.kind == TaskKind.COMPENSATE,
+        Task.state == TaskState.DONE,
+    )
+    await session.execute(
+        sa.update(Order).where(Order.id == step.order_id, ~compensated).values(refund_minor=None)
+    )
+    await session.execute(
+        sa.update(Promise)
+        .where(Promise.order_id == step.order_id, Promise.state == PromiseState.RELEASED)
+        .values(state=PromiseState.OPEN, settled_at=None)
+    )
 
 
 async def _settle_promises(session: AsyncSession, step: MilestoneStep, order: Order) -> None:

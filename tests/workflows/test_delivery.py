@@ -630,13 +630,30 @@ async def test_a_cancelled_order_that_is_delivered_contradicts_and_is_noted(
 async def test_an_unavailable_order_may_turn_out_delivered(
     drive: Drive, order_id: UUID, process: Handle, report: Any
 ) -> None:
+    await report("order_approved", OrderApproved)
     await report("order_unavailable", OrderUnavailable)
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.RELEASED}
     await report("order_delivered", OrderDelivered)
     assert await drive.told(process) == ["order_confirmed", "order_unavailable", "order_delivered"]
     row = await drive.row(Order, order_id)
     assert row.state is DeliveryState.DELIVERED
+    assert row.refund_minor is row.ended_at is None
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
     assert (await drive.standing(process)).outcome == DeliveryState.DELIVERED
     assert await drive.ends(process) == DeliveryState.DELIVERED
+
+
+async def test_an_unavailable_order_that_turns_up_after_the_refund_keeps_the_refund(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
+) -> None:
+    await report("order_approved", OrderApproved)
+    await report("order_unavailable", OrderUnavailable)
+    await drive.complete(process, TaskKind.COMPENSATE, "refunded")
+    await drive.ends(process)
+    again = await _reopened(drive, customer, order_id, "order_delivered", OrderDelivered)
+    assert await drive.ends(again) == DeliveryState.DELIVERED
+    assert (await drive.row(Order, order_id)).refund_minor == 4_900
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
 
 
 async def test_a_late_dispatch_report_of_a_delivered_order_fills_in(
