@@ -96,6 +96,7 @@ class DeliveryPolicy(_Policy):
     redelivery_expected: timedelta = _duration(
         timedelta(days=2), "after a failed attempt, news within; else a support case"
     )
+    failed_attempts: int = Field(2, ge=1, le=20, description="so many of them: a support case")
     compensation_due: timedelta = _duration(
         timedelta(days=1), "a person handles a cancelled or unavailable order within"
     )

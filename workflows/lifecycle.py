@@ -57,6 +57,8 @@ with workflow.unsafe.imports_passed_through():  # references only; each runs in 
     from workflows.support import SupportCase
 
 _REMEMBERED_EVENTS = 500
+_REMEMBERED_ORDERS = 12  # the newest show his rhythm
+_REMEMBERED_CASES = 20  # resolved ones, which a reply may be about
 
 
 @workflow.defn
@@ -253,7 +255,7 @@ class CustomerLifecycle(Process):
             self._heard(fact.occurred_at)
             self._change(
                 open_orders=(*state.open_orders, fact.order_id),
-                ordered_at=(*state.ordered_at, fact.occurred_at)[-12:],
+                ordered_at=(*state.ordered_at, fact.occurred_at)[-_REMEMBERED_ORDERS:],
                 lost=False,
             )
             selling = self._open(*SELLING)
@@ -300,7 +302,7 @@ class CustomerLifecycle(Process):
         state = self._state
         self._change(
             open_cases={key: kind for key, kind in state.open_cases.items() if key != fact.case_id},
-            resolved_cases=(*state.resolved_cases, fact.case_id)[-20:],
+            resolved_cases=(*state.resolved_cases, fact.case_id)[-_REMEMBERED_CASES:],
         )
         asks = fact.kind in (CaseKind.REQUEST, CaseKind.QUESTION, CaseKind.INCIDENT)
         released = fact.kind is CaseKind.RECOVERY and not self._recovering

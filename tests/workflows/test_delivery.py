@@ -448,6 +448,16 @@ async def test_a_second_failed_attempt_opens_a_case(
     await becomes(lambda: drive.stage(customer), "support")
 
 
+async def test_how_many_failed_attempts_open_a_case_is_the_policys(
+    drive: Drive, customer: UUID
+) -> None:
+    async with drive.policy(PolicyKind.DELIVERY, failed_attempts=1):
+        _, process = await drive.place_order(customer)
+    failed = DeliveryAttemptFailed(event_id="f", occurred_at=datetime.now(UTC))
+    await drive.signal(process, OrderDelivery.delivery_attempt_failed, failed)
+    await becomes(lambda: cases(drive, customer), 1)
+
+
 @pytest.mark.history
 async def test_silence_after_a_failed_attempt_opens_a_case(
     drive: Drive, customer: UUID, process: Handle, report: Any
