@@ -80,6 +80,13 @@ class MarketingPolicy(_Policy):
     escalated_response: timedelta = _duration(
         timedelta(hours=4), "after a missed first response, the manager's time to answer"
     )
+    scheduled_contacts: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="so many customers a day who agreed, have not ordered and were never contacted "
+        "are contacted by a schedule; 0: none",
+    )
 
 
 class DeliveryPolicy(_Policy):

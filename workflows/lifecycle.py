@@ -191,17 +191,18 @@ class CustomerLifecycle(Process):
 
     async def _lead(self, fact: LeadReceived) -> None:
         """A first contact, unless one is running or selling has to wait; only with consent."""
-        self._heard(fact.occurred_at)
+        self._heard(None if fact.by_schedule else fact.occurred_at)
+        name = "contact_scheduled" if fact.by_schedule else "lead_received"
         facts = {"source": fact.source, "campaign": fact.campaign}
         if self._open(ProcessKind.MARKETING) or self._recovering:
             why = "a recovery case is open" if self._recovering else "a contact is running already"
-            await self._record("lead_received", fact, facts={**facts, "not_started": why})
+            await self._record(name, fact, facts={**facts, "not_started": why})
             return
         answer = await self._record(
-            "lead_received",
+            name,
             fact,
             starts=ProcessKind.MARKETING,
-            reason="a lead came in",
+            reason="never contacted before" if fact.by_schedule else "a lead came in",
             facts=facts,
         )
         if not answer.allowed:

@@ -34,6 +34,7 @@ async def test_each_ends_with_what_it_found(drive: Drive, sessions: Sessions) ->
             drive.process(ids[name])
     verified = found.pop(ScheduleName.VERIFY)
     assert {name: result.found for name, result in found.items()} == {
+        ScheduleName.MARKETING_SWEEP: 0,
         ScheduleName.RETENTION_SWEEP: 0,
         ScheduleName.FOLLOW_UP_SWEEP: 0,
         ScheduleName.KPI_SNAPSHOT: 1,
