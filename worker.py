@@ -68,6 +68,7 @@ from workflows.retention import RetentionOutreach
 from workflows.schedules import (
     FollowUpSweep,
     KpiSnapshot,
+    MarketingSweep,
     NightlyVerification,
     RetentionSweep,
     StaffDigest,
@@ -86,6 +87,7 @@ LIFECYCLE_WORKFLOWS: Sequence[type] = [
 
 MESSAGING_WORKFLOWS: Sequence[type] = [MessageDispatch, MessageIntake]
 BULK_WORKFLOWS: Sequence[type] = [
+    MarketingSweep,
     RetentionSweep,
     FollowUpSweep,
     KpiSnapshot,

@@ -1,6 +1,7 @@
 """Writes of the delivery process. One activity is one transaction."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -19,7 +20,8 @@ from activities.steps import (
 )
 from database.base import Sessions, insert_once, table_of
 from database.orders import Order, OrderMilestone
-from database.promises import Promise
+from database.promises import FROM_ORDER, Promise
+from database.tasks import Task
 from domain.delivery import (
     DeliveryState,
     DeliveryTerms,
@@ -35,7 +37,9 @@ from domain.errors import Refusal
 from domain.lifecycle import OrderNews
 from domain.messages import MessageRequest, Template
 from domain.policies import DeliveryPolicy, PolicyKind
-from domain.promises import PromiseKind, PromiseState, delivered_late
+from domain.processes import derived_id
+from domain.promises import PromiseKind, PromiseState, day_in, delivered_late
+from domain.tasks import TaskKind, TaskState
 from temporal_runtime import tell_lifecycle
 
 _NEW_ORDER, _NEW_PROMISE = insert(table_of(Order)), insert(table_of(Promise))
@@ -67,16 +71,15 @@ class DeliveryActivities:
                         "placed_at": order.placed_at,
                     }
                 )
+            placed = step.placed
+            promised_on = placed.promised_on or await _promised_in_selling(session, placed, zone)
             terms = terms.model_copy(
-                update={
-                    "promised_on": step.placed.promised_on,
-                    "placed_at": step.placed.occurred_at,
-                }
+                update={"promised_on": promised_on, "placed_at": placed.occurred_at}
             )
             first = next_deadline(terms, set())
-            placed = step.with_timer(first.at if first else None, clock)
-            if await begin_step(session, placed, "order_placed", {"order": step.placed.reference}):
-                await _place(session, step, step.placed)
+            opened = step.with_timer(first.at if first else None, clock)
+            if await begin_step(session, opened, "order_placed", {"order": placed.reference}):
+                await _place(session, step, placed, promised_on, zone)
         await self._tell_lifecycle(step, "placed")
         return terms
 
@@ -90,6 +93,7 @@ class DeliveryActivities:
 
     @activity.defn
     async def record_dispatched(self, step: MilestoneStep) -> None:
+        """On its way; the same parcel on its way again after a failed attempt is told once."""
         async with self.sessions.begin() as session:
             if await _begin_milestone(session, step, "order_dispatched"):
                 order = await _move(
@@ -104,7 +108,8 @@ class DeliveryActivities:
                     "tracking": step.tracking,
                     "promised_on": order.promised_on.isoformat() if order.promised_on else "",
                 }
-                await _tell(session, step, order, Template.ORDER_DISPATCHED, context)
+                parcel = str(derived_id(step.carrier, step.tracking))
+                await _tell(session, step, order, Template.ORDER_DISPATCHED, context, parcel)
                 if step.withdrawn:
                     await withdraw_tasks(session, step, *step.withdrawn)
 
@@ -137,6 +142,7 @@ class DeliveryActivities:
                     .where(
                         Promise.order_id == step.order_id,
                         Promise.kind == PromiseKind.DATE,
+                        Promise.source == FROM_ORDER,
                         Promise.state == PromiseState.OPEN,
                     )
                     .values(due_on=step.promised_on)
@@ -178,10 +184,13 @@ class DeliveryActivities:
         async with self.sessions.begin() as session:
             if await _begin_milestone(session, step, "order_delivered"):
                 order = await _order(session, step)
+                if order.ended_at is not None:
+                    await _recall_compensation(session, step)
                 # Measured against the day first promised: a new date doesn't unbreak a promise.
                 late = delivered_late(order.first_promised_on, step.at, step.zone)
-                await _move(session, step, delivered_at=step.at, delivered_late=late)
-                await _settle_promises(session, step, late=late)
+                arrived = {"delivered_at": step.at, "delivered_late": late, "ended_at": None}
+                await _move(session, step, **arrived)
+                await _settle_promises(session, step, order)
                 context = {"delivered_on": step.at.isoformat(), "late": "yes" if late else ""}
                 await _tell(session, step, order, Template.ORDER_DELIVERED, context)
         await self._tell_lifecycle(step, "delivered")
@@ -323,9 +332,46 @@ async def _tell(
     await queue_message(session, step, request)
 
 
-async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) -> None:
+def _offered(placed: OrderPlaced, zone: str) -> sa.ColumnElement[bool]:
+    """What was offered in selling and binds with the order; a day that had passed does not."""
+    too_late = sa.and_(
+        Promise.kind == PromiseKind.DATE,
+        Promise.due_on < day_in(zone, placed.occurred_at),
+    )
+    return sa.and_(
+        Promise.customer_id == placed.customer_id,
+        Promise.state == PromiseState.OFFERED,
+        too_late.is_not(True),
+    )
+
+
+async def _promised_in_selling(
+    session: AsyncSession, placed: OrderPlaced, zone: str
+) -> date | None:
+    """The day of an order that names none: the earliest one offered in selling.
+
+    An order that is there has its day already: a repeat answers as the first time did.
+    """
+    there = await session.get(Order, placed.order_id)
+    if there is not None:
+        return there.promised_on
+    earliest: date | None = await session.scalar(
+        sa.select(sa.func.min(Promise.due_on)).where(
+            _offered(placed, zone), Promise.kind == PromiseKind.DATE
+        )
+    )
+    return earliest
+
+
+async def _place(
+    session: AsyncSession,
+    step: OrderStep,
+    placed: OrderPlaced,
+    promised_on: date | None,
+    zone: str,
+) -> None:
     """The order, its promises (those offered in selling too), and the confirmation."""
-    day = placed.promised_on.isoformat() if placed.promised_on else ""
+    day = promised_on.isoformat() if promised_on else ""
     row = {
         "id": placed.order_id,
         "customer_id": placed.customer_id,
@@ -334,14 +380,14 @@ async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) ->
         "currency": placed.currency,
         "total_minor": placed.total_minor,
         "lines": [line.model_dump() for line in placed.lines],
-        "promised_on": placed.promised_on,
-        "first_promised_on": placed.promised_on,
+        "promised_on": promised_on,
+        "first_promised_on": promised_on,
         "placed_at": placed.occurred_at,
     }
     await session.execute(_NEW_ORDER, row)
     await session.execute(
         sa.update(Promise)
-        .where(Promise.customer_id == step.customer_id, Promise.state == PromiseState.OFFERED)
+        .where(_offered(placed, zone))
         .values(state=PromiseState.OPEN, order_id=placed.order_id)
     )
     promises: list[dict[str, Any]] = [
@@ -354,7 +400,7 @@ async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) ->
         "customer_id": step.customer_id,
         "order_id": placed.order_id,
         "state": PromiseState.OPEN,
-        "source": "order",
+        "source": FROM_ORDER,
     }
     if promises:
         rows = [{**common, **promise} for promise in promises]
@@ -371,10 +417,30 @@ async def _place(session: AsyncSession, step: OrderStep, placed: OrderPlaced) ->
     await queue_message(session, step, confirmation)
 
 
-async def _settle_promises(session: AsyncSession, step: MilestoneStep, *, late: bool) -> None:
+async def _recall_compensation(session: AsyncSession, step: MilestoneStep) -> None:
+    """It was given up and has arrived: its promises are judged after all, and nothing is given back
+    unless a person has done so already.
+    """
+    compensated = sa.exists().where(
+        Task.workflow_id == step.workflow_id,
+        Task.kind == TaskKind.COMPENSATE,
+        Task.state == TaskState.DONE,
+    )
+    await session.execute(
+        sa.update(Order).where(Order.id == step.order_id, ~compensated).values(refund_minor=None)
+    )
+    await session.execute(
+        sa.update(Promise)
+        .where(Promise.order_id == step.order_id, Promise.state == PromiseState.RELEASED)
+        .values(state=PromiseState.OPEN, settled_at=None)
+    )
+
+
+async def _settle_promises(session: AsyncSession, step: MilestoneStep, order: Order) -> None:
     """Mark each promise of the order kept, partly kept or broken.
 
-    A promise nobody reports short of was kept; the date is judged by the calendar, not by opinion.
+    A promise nobody reports short of was kept; a date is judged by the calendar, not by opinion:
+    that of the order by the day first promised, one offered in selling by its own.
     """
     promises = (
         await session.scalars(
@@ -387,7 +453,9 @@ async def _settle_promises(session: AsyncSession, step: MilestoneStep, *, late: 
         promise.state = PromiseState.KEPT
         promise.settled_at = step.at
         if promise.kind is PromiseKind.DATE:
-            promise.state = PromiseState.BROKEN if late else PromiseState.KEPT
+            own = None if promise.source == FROM_ORDER else promise.due_on
+            if delivered_late(own or order.first_promised_on, step.at, step.zone):
+                promise.state = PromiseState.BROKEN
             continue
         for shortfall in step.shortfalls:
             if shortfall.promise_id == promise.id or shortfall.kind is promise.kind:

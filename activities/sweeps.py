@@ -23,9 +23,10 @@ from database.events import ANSWERS_KEPT_FOR, IdempotentAnswer, KpiSnapshot
 from database.inbox import Inbox
 from database.messages import Message
 from database.queries.staff import forget_past
-from domain.lifecycle import OrderNews
+from database.queries.starts import contacts_begun, customers_to_contact
+from domain.lifecycle import LeadReceived, OrderNews
 from domain.messages import MESSAGES, Channel, Template, message_key
-from domain.policies import CaseKind, FollowUpPolicy, PolicyKind
+from domain.policies import CaseKind, FollowUpPolicy, MarketingPolicy, PolicyKind
 from domain.processes import Fact
 from domain.retention import RiskNoticed
 from domain.schedules import Occasion, ScheduleName, SweepResult, schedule_id
@@ -147,6 +148,27 @@ class SweepActivities:
     digest_to: str = ""
     inbox: Inbox | None = None
     patience: timedelta = PATIENCE
+
+    @activity.defn
+    async def find_uncontacted_customers(self, occasion: Occasion) -> SweepResult:
+        """Customers who agreed to marketing, have not ordered and were never contacted: so many a
+        day as the policy says.
+        """
+        event_id = f"sweep/contact/{occasion.at:%Y%m%d}"
+        async with self.sessions() as session:
+            policy = await current_policy(session, PolicyKind.MARKETING)
+            assert isinstance(policy, MarketingPolicy)
+            begun = await contacts_begun(session, event_id, since=occasion.at - timedelta(days=1))
+            chosen = await customers_to_contact(session, policy.scheduled_contacts - begun)
+        for customer_id, clock in chosen:
+            lead = LeadReceived(
+                event_id=event_id,
+                occurred_at=clock.business(occasion.at),
+                source="schedule",
+                by_schedule=True,
+            )
+            await self._tell(customer_id, "lead_received", lead)
+        return SweepResult(found=len(chosen))
 
     @activity.defn
     async def find_silent_customers(self, occasion: Occasion) -> SweepResult:

@@ -24,12 +24,20 @@ from temporalio.service import RPCError, RPCStatusCode
 from database.base import Sessions
 from database.events import Verification
 from database.inbox import Inbox
+from domain.messages import DISPATCH_WORKFLOW_ID, INTAKE_WORKFLOW_ID
+from domain.schedules import RECURRENCES
 
 _LOOK_AGAIN = 1.0  # seconds
 _PAGE = 1000
 _EXAMPLES = 5
 _INBOX_BATCH = 5_000
 _FAILED = "('Failed','TimedOut','Terminated','Canceled')"
+_HAS_FAILED = (
+    WorkflowExecutionStatus.FAILED,
+    WorkflowExecutionStatus.TIMED_OUT,
+    WorkflowExecutionStatus.TERMINATED,
+    WorkflowExecutionStatus.CANCELED,
+)
 _STAGE_PROCESSES = (
     "('CustomerLifecycle','MarketingContact','OrderDelivery','SupportCase','FollowUp',"
     "'RetentionOutreach')"
@@ -360,10 +368,11 @@ class Conservation:
         looked_at = {check for check, _ in suspects}
         if looked_at & {NOT_RUNNING, STILL_RUNNING, UNKNOWN_HERE}:
             again |= await self._compare_again(suspects)
+        if FAILED in looked_at:
+            again |= await self._failed(key for check, key in suspects if check is FAILED)
         if looked_at & {INBOX_TWICE, INBOX_LACKS}:
             again |= await self._suspects_in_inbox()
-        final = {key: how for key, how in suspects.items() if key[0] is FAILED}
-        return {key: how for key, how in suspects.items() if again.get(key) == how} | final
+        return {key: how for key, how in suspects.items() if again.get(key) == how}
 
     # --- PostgreSQL --------------------------------------------------------------------------
 
@@ -394,11 +403,15 @@ class Conservation:
     # --- Temporal ----------------------------------------------------------------------------
 
     async def _suspects_in_temporal(self) -> Suspects:
-        suspects: Suspects = {}
         ours = await self._our_customers()
-        async for workflow_id, customer in self._list(f"ExecutionStatus IN {_FAILED}"):
-            if ours is None or customer in ours:
-                suspects[FAILED, workflow_id] = ""
+        failed = {
+            workflow_id
+            async for workflow_id, customer in self._list(f"ExecutionStatus IN {_FAILED}")
+            if ours is None or customer in ours
+        }
+        if ours is None:
+            failed |= {DISPATCH_WORKFLOW_ID, INTAKE_WORKFLOW_ID, *await self._last_sweeps()}
+        suspects = await self._failed(failed)
         running = {
             workflow_id
             async for workflow_id, customer in self._list("ExecutionStatus = 'Running'")
@@ -413,20 +426,43 @@ class Conservation:
         """The suspects one by one: the list of Temporal may be a little behind."""
         asked = {key for check, key in suspects if check in (NOT_RUNNING, STILL_RUNNING)}
         asked |= {key for check, key in suspects if check is UNKNOWN_HERE}
-        running = {workflow_id for workflow_id in sorted(asked) if await self._runs(workflow_id)}
+        running = {
+            workflow_id
+            for workflow_id in sorted(asked)
+            if await self._status(workflow_id) is WorkflowExecutionStatus.RUNNING
+        }
         standings = await self._standings()
         known = {key: how for key, how in standings.items() if key in asked}
         return _compare(known, running)
 
-    async def _runs(self, workflow_id: str) -> bool:
+    async def _failed(self, workflow_ids: Iterable[str]) -> Suspects:
+        """Of those named, the ones whose newest run has failed: staff may have taken one up again,
+        or let it go back, which leaves the run before it failed for ever.
+        """
+        return {
+            (FAILED, workflow_id): ""
+            for workflow_id in sorted(set(workflow_ids))
+            if await self._status(workflow_id) in _HAS_FAILED
+        }
+
+    async def _last_sweeps(self) -> list[str]:
+        """The last finished run of each schedule; what the one before missed, it has caught up."""
+        last = []
+        for recurrence in RECURRENCES.values():
+            query = f"WorkflowType = '{recurrence.workflow}' AND ExecutionStatus != 'Running'"
+            last += [one.id async for one in self.client.list_workflows(query, limit=1)]
+        return last
+
+    async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        """Of its newest run; None: Temporal does not know it."""
         self.beat()
         try:
             found = await self.client.get_workflow_handle(workflow_id).describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                return False
+                return None
             raise
-        return found.status is WorkflowExecutionStatus.RUNNING
+        return found.status
 
     async def _list(self, condition: str) -> AsyncIterator[tuple[str, str]]:
         query = f"{condition} AND WorkflowType IN {_STAGE_PROCESSES}"

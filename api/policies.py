@@ -62,6 +62,7 @@ class NewVersion(Body):
             "chase_every": "P7D",
             "chases": 3,
             "redelivery_expected": "P2D",
+            "failed_attempts": 2,
             "compensation_due": "P1D",
         },
         note="of the kind delivery",

@@ -9,6 +9,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from database.base import Base, customer_key, uuid_key, written_now
 from domain.promises import PromiseKind, PromiseState
 
+FROM_ORDER = "order"  # the source of what an order promised; anything else was offered before
+
 
 class Promise(Base):
     __tablename__ = "promises"

@@ -16,6 +16,7 @@ class LeadReceived(Fact):
     source: str = ""
     campaign: str = ""
     by_staff: bool = False
+    by_schedule: bool = False  # nobody has stirred: it is no sign of the customer
 
 
 class OptedOut(Fact):

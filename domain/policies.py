@@ -80,6 +80,13 @@ class MarketingPolicy(_Policy):
     escalated_response: timedelta = _duration(
         timedelta(hours=4), "after a missed first response, the manager's time to answer"
     )
+    scheduled_contacts: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="so many customers a day who agreed, have not ordered and were never contacted "
+        "are contacted by a schedule; 0: none",
+    )
 
 
 class DeliveryPolicy(_Policy):
@@ -96,6 +103,7 @@ class DeliveryPolicy(_Policy):
     redelivery_expected: timedelta = _duration(
         timedelta(days=2), "after a failed attempt, news within; else a support case"
     )
+    failed_attempts: int = Field(2, ge=1, le=20, description="so many of them: a support case")
     compensation_due: timedelta = _duration(
         timedelta(days=1), "a person handles a cancelled or unavailable order within"
     )

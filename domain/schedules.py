@@ -10,6 +10,7 @@ SCHEDULE_PREFIX = "schedule/"
 
 
 class ScheduleName(StrEnum):
+    MARKETING_SWEEP = "marketing-sweep"
     RETENTION_SWEEP = "retention-sweep"
     FOLLOW_UP_SWEEP = "follow-up-sweep"
     KPI_SNAPSHOT = "kpi-snapshot"
@@ -25,6 +26,11 @@ class Recurrence(NamedTuple):
 
 
 RECURRENCES: dict[ScheduleName, Recurrence] = {
+    ScheduleName.MARKETING_SWEEP: Recurrence(
+        "MarketingSweep",
+        "10 9 * * *",
+        "Contacts customers who agreed and were never contacted, as many as the policy says",
+    ),
     ScheduleName.RETENTION_SWEEP: Recurrence(
         "RetentionSweep", "15 3 * * *", "Finds silent customers whom no clock has noticed"
     ),

@@ -6,6 +6,7 @@ from domain.tasks import TaskKind
 
 _WORDS = {
     "lead_received": "Showed interest",
+    "contact_scheduled": "Chosen by the schedule for a first contact",
     "reply_received": "Wrote to us",
     "mail_unclear": "A mail came that may be the customer's: a person is asked",
     "opted_out": "Asked not to be written to any more",

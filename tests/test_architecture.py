@@ -267,6 +267,42 @@ def test_every_duration_count_and_limit_of_a_policy_is_kept_by_somebody(kind: Po
         assert any(f".{name}" in source for source in rules), f"nobody keeps {kind}.{name}"
 
 
+# What bounds a process's own memory, or lets the machine breathe: nothing that a business decides.
+OWN_NUMBERS = {
+    "_A_MOMENT",
+    "_REMEMBERED_EVENTS",
+    "_REMEMBERED_ORDERS",
+    "_REMEMBERED_CASES",
+}
+
+
+def test_a_process_has_no_duration_count_or_limit_beside_its_policy() -> None:
+    named = set()
+    for path in (ROOT / "workflows").glob("*.py"):
+        if path.name == "options.py":  # timeouts and retries of activities
+            continue
+        for statement in ast.parse(path.read_text()).body:
+            numbers = [
+                part.value
+                for part in ast.walk(statement)
+                if isinstance(part, ast.Constant)
+                and type(part.value) in (int, float)
+                and part.value not in (0, 1)
+            ]
+            durations = [
+                part
+                for part in ast.walk(statement)
+                if isinstance(part, ast.Call)
+                and "timedelta" in names_in(part.func)
+                and ast.unparse(part) != "timedelta(0)"
+            ]
+            if numbers or durations:
+                target = statement.targets[0] if isinstance(statement, ast.Assign) else None
+                name = target.id if isinstance(target, ast.Name) else f"in {path.name}"
+                named.add(name)
+    assert named == OWN_NUMBERS
+
+
 @pytest.mark.parametrize("template", Template)
 def test_every_message_has_its_wording_in_every_locale_it_claims_and_in_no_other(
     template: Template,

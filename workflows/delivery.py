@@ -196,15 +196,16 @@ class OrderDelivery(Process):
         )
 
     async def _attempt_failed(self, news: DeliveryAttemptFailed) -> None:
-        """The customer is told; a second failure becomes a support case, and so does silence."""
+        """The customer is told; silence, or as many as the policy says, become a support case."""
         self._failed_attempts += 1
         self._failed_at = news.occurred_at
         step = self._milestone(news, "delivery attempt failed", "another attempt")
         await self._do(
             DeliveryActivities.record_attempt_failed, step, "attempt failed; tell the customer"
         )
-        if self._failed_attempts == 2:
-            await self._open_case(news.event_id, "Support case: a delivery failed twice")
+        if self._failed_attempts == self._terms.policy.failed_attempts:
+            words = f"Support case: failed delivery attempts: {self._failed_attempts}"
+            await self._open_case(news.event_id, words)
 
     async def _delivered(self, news: OrderDelivered) -> None:
         step = self._milestone(news, "delivered", ended=DeliveryState.DELIVERED)

@@ -57,6 +57,8 @@ with workflow.unsafe.imports_passed_through():  # references only; each runs in 
     from workflows.support import SupportCase
 
 _REMEMBERED_EVENTS = 500
+_REMEMBERED_ORDERS = 12  # the newest show his rhythm
+_REMEMBERED_CASES = 20  # resolved ones, which a reply may be about
 
 
 @workflow.defn
@@ -189,17 +191,18 @@ class CustomerLifecycle(Process):
 
     async def _lead(self, fact: LeadReceived) -> None:
         """A first contact, unless one is running or selling has to wait; only with consent."""
-        self._heard(fact.occurred_at)
+        self._heard(None if fact.by_schedule else fact.occurred_at)
+        name = "contact_scheduled" if fact.by_schedule else "lead_received"
         facts = {"source": fact.source, "campaign": fact.campaign}
         if self._open(ProcessKind.MARKETING) or self._recovering:
             why = "a recovery case is open" if self._recovering else "a contact is running already"
-            await self._record("lead_received", fact, facts={**facts, "not_started": why})
+            await self._record(name, fact, facts={**facts, "not_started": why})
             return
         answer = await self._record(
-            "lead_received",
+            name,
             fact,
             starts=ProcessKind.MARKETING,
-            reason="a lead came in",
+            reason="never contacted before" if fact.by_schedule else "a lead came in",
             facts=facts,
         )
         if not answer.allowed:
@@ -253,7 +256,7 @@ class CustomerLifecycle(Process):
             self._heard(fact.occurred_at)
             self._change(
                 open_orders=(*state.open_orders, fact.order_id),
-                ordered_at=(*state.ordered_at, fact.occurred_at)[-12:],
+                ordered_at=(*state.ordered_at, fact.occurred_at)[-_REMEMBERED_ORDERS:],
                 lost=False,
             )
             selling = self._open(*SELLING)
@@ -300,7 +303,7 @@ class CustomerLifecycle(Process):
         state = self._state
         self._change(
             open_cases={key: kind for key, kind in state.open_cases.items() if key != fact.case_id},
-            resolved_cases=(*state.resolved_cases, fact.case_id)[-20:],
+            resolved_cases=(*state.resolved_cases, fact.case_id)[-_REMEMBERED_CASES:],
         )
         asks = fact.kind in (CaseKind.REQUEST, CaseKind.QUESTION, CaseKind.INCIDENT)
         released = fact.kind is CaseKind.RECOVERY and not self._recovering

@@ -30,6 +30,15 @@ async def _run(
 
 
 @workflow.defn
+class MarketingSweep:
+    @workflow.run
+    async def run(self) -> SweepResult:
+        return await _run(
+            SweepActivities.find_uncontacted_customers, "find who agreed and was never contacted"
+        )
+
+
+@workflow.defn
 class RetentionSweep:
     @workflow.run
     async def run(self) -> SweepResult:

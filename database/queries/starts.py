@@ -1,4 +1,4 @@
-"""What must be known of customers before a process of theirs is started by hand."""
+"""What must be known of customers before a process of theirs is started by hand or a schedule."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
@@ -9,16 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 
-from database.customers import CLOCK_COLUMNS, Customer, Simulation, clock_in
+from database.customers import CLOCK_COLUMNS, Consent, Customer, Simulation, clock_in
 from database.events import Event
 from database.orders import Order
 from database.processes import ProcessRow
 from database.support import Case
 from database.timeline import TimelineLine
 from domain.clock import Clock
-from domain.messages import Channel
-from domain.processes import ProcessKind, lifecycle_workflow_id
-from domain.starts import StartFacts
+from domain.contacts import ConsentState
+from domain.messages import Channel, Purpose
+from domain.processes import ProcessKind, ProcessState, lifecycle_workflow_id
+from domain.starts import StartFacts, obstacle
 
 _FACTS = sa.text(
     """
@@ -51,6 +52,32 @@ _FACTS = sa.text(
 )
 
 
+_PAGE = 500
+_of_his = ProcessRow.customer_id == Customer.id
+_UNCONTACTED = (
+    sa.select(Customer.id, *CLOCK_COLUMNS)
+    .outerjoin(Simulation, Simulation.id == Customer.simulation_id)
+    .where(
+        Customer.id > sa.bindparam("after"),
+        Simulation.filled.is_not(True),
+        sa.exists().where(
+            Consent.customer_id == Customer.id,
+            Consent.purpose == Purpose.MARKETING,
+            Consent.state == ConsentState.GRANTED,
+        ),
+        ~sa.exists().where(Order.customer_id == Customer.id),
+        ~sa.exists().where(_of_his, ProcessRow.kind == ProcessKind.MARKETING),
+        ~sa.exists().where(
+            _of_his,
+            ProcessRow.kind == ProcessKind.LIFECYCLE,
+            ProcessRow.state.in_((ProcessState.PAUSED, ProcessState.STOPPED)),
+        ),
+    )
+    .order_by(Customer.id)
+    .limit(_PAGE)
+)
+
+
 async def facts_to_start(
     session: AsyncSession, customers: Collection[UUID]
 ) -> Mapping[UUID, StartFacts]:
@@ -66,6 +93,37 @@ async def facts_to_start(
         )
         for row in found
     }
+
+
+async def customers_to_contact(session: AsyncSession, at_most: int) -> Sequence[tuple[UUID, Clock]]:
+    """Who agreed to marketing, has not ordered and was never contacted, where nothing is in the way
+    of a contact now; each with his clock.
+    """
+    chosen: list[tuple[UUID, Clock]] = []
+    after = UUID(int=0)
+    while len(chosen) < at_most:
+        page = (await session.execute(_UNCONTACTED, {"after": after})).all()
+        if not page:
+            break
+        after = page[-1].id
+        facts = await facts_to_start(session, [row.id for row in page])
+        free = [row for row in page if not obstacle(ProcessKind.MARKETING, facts[row.id])]
+        chosen += [(row.id, clock_in(row)) for row in free]
+    return chosen[:at_most]
+
+
+async def contacts_begun(session: AsyncSession, event_id: str, since: datetime) -> int:
+    """How many contacts a fact has begun, with customers who share its id; `since`: machine time,
+    before the first of them.
+    """
+    told = sa.exists().where(
+        TimelineLine.workflow_id == sa.func.concat("customer/", ProcessRow.customer_id),
+        TimelineLine.step_key == event_id,
+    )
+    begun = sa.select(sa.func.count()).where(
+        ProcessRow.kind == ProcessKind.MARKETING, ProcessRow.recorded_at >= since, told
+    )
+    return await session.scalar(begun) or 0
 
 
 async def was_told(session: AsyncSession, customer_id: UUID, event_id: str) -> bool:

@@ -9,6 +9,10 @@ from uuid import uuid4
 
 import pytest
 import sqlalchemy as sa
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.verify import CHECKS, Conservation, Verdict, record_verdict
@@ -28,7 +32,15 @@ from database.timeline import TimelineLine
 from domain.delivery import DeliveryState, Effect
 from domain.delivery_reports import ReportKind
 from domain.follow_up import Verdict as Said
-from domain.messages import MESSAGES, Channel, MessageClass, MessageState, Template
+from domain.messages import (
+    DISPATCH_WORKFLOW_ID,
+    INTAKE_WORKFLOW_ID,
+    MESSAGES,
+    Channel,
+    MessageClass,
+    MessageState,
+    Template,
+)
 from domain.policies import SurveyScale
 from domain.processes import (
     Phase,
@@ -39,6 +51,7 @@ from domain.processes import (
     lifecycle_workflow_id,
 )
 from domain.received_mails import MailOutcome
+from domain.schedules import RECURRENCES, ScheduleName
 from domain.tasks import Role, TaskKind, TaskState
 from messaging.inbox import open_inbox
 from tests.driving import becomes
@@ -175,7 +188,7 @@ class World:
             task_queue=f"nobody-{uuid4()}",
             search_attributes=search_attributes(self.customer, ProcessKind.FOLLOW_UP),
         )
-        await self._seen(f"WorkflowId = '{workflow_id}'")
+        await self._seen(f"WorkflowId = '{workflow_id}' AND ExecutionStatus = 'Running'")
 
     async def terminated(self, workflow_id: str) -> None:
         await self._client.get_workflow_handle(workflow_id).terminate()
@@ -497,6 +510,63 @@ async def test_temporal_and_the_rows_must_agree(world: World) -> None:
         "still_running": [over],
         "workflows_failed": [failed],
     }
+
+
+async def test_a_failed_process_that_was_taken_up_again_is_no_finding(world: World) -> None:
+    follow_up = follow_up_workflow_id(uuid4())
+    await world.add(world.process(follow_up, ProcessKind.FOLLOW_UP, ProcessState.RUNNING))
+    await world.runs(follow_up)
+    await world.terminated(follow_up)
+    assert await world.found() == ["workflows_failed", "not_running"]
+    checking = asyncio.create_task(world.check(patience=10))
+    await asyncio.sleep(0.3)
+    await world.runs(follow_up)
+    assert (await checking).clean, "it was taken up while we looked"
+    assert await world.found() == []
+
+
+async def test_dispatcher_intake_and_sweeps_are_looked_at_too(
+    temporal: WorkflowEnvironment, sessions: Sessions
+) -> None:
+    """Of everybody: with a namespace in which nobody else has ended anything by force."""
+    client = await _of_its_own(temporal)
+    check = Conservation(sessions, client, patience=timedelta(0))
+
+    async def end_by_force(workflow: str, workflow_id: str) -> None:
+        await client.start_workflow(workflow, id=workflow_id, task_queue="nobody")
+        await client.get_workflow_handle(workflow_id).terminate()
+
+    async def failed() -> list[str]:
+        return [one for found in (await check.run()).findings for one in found.examples]
+
+    sweep = RECURRENCES[ScheduleName.KPI_SNAPSHOT].workflow
+    await end_by_force(sweep, "schedule/kpi-snapshot-1")
+    await becomes(failed, ["schedule/kpi-snapshot-1"])
+    await end_by_force(sweep, "schedule/kpi-snapshot-2")
+    await end_by_force("MessageDispatch", DISPATCH_WORKFLOW_ID)
+    await end_by_force("MessageIntake", INTAKE_WORKFLOW_ID)
+    steady = [DISPATCH_WORKFLOW_ID, INTAKE_WORKFLOW_ID]
+    await becomes(failed, [*steady, "schedule/kpi-snapshot-2"])
+
+
+async def _of_its_own(temporal: WorkflowEnvironment) -> Client:
+    name = f"test-{uuid4()}"
+    await temporal.client.workflow_service.register_namespace(
+        RegisterNamespaceRequest(
+            namespace=name, workflow_execution_retention_period=Duration(seconds=86_400)
+        )
+    )
+    client = await Client.connect(temporal.client.service_client.config.target_host, namespace=name)
+
+    async def is_known() -> bool:
+        try:
+            await client.count_workflows("ExecutionStatus = 'Running'")
+        except RPCError:
+            return False
+        return True
+
+    await becomes(is_known, True)
+    return client
 
 
 async def test_what_clears_up_within_the_patience_is_no_finding(world: World) -> None:

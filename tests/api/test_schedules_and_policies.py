@@ -153,5 +153,5 @@ async def test_a_policy_that_cannot_be_is_refused(
 async def test_half_a_policy_is_refused(api: httpx2.AsyncClient) -> None:
     answer = await api.post("/api/v1/policies/delivery", json={"document": {"chases": 1}})
     problem = assert_problem(answer, 422, "invalid_request")
-    assert len(problem["errors"]) == 5
+    assert len(problem["errors"]) == 6
     assert_problem(await api.get("/api/v1/policies/nothing"), 422, "invalid_request")

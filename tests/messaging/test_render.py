@@ -1,6 +1,7 @@
 """Every message has its wording, in every locale it claims."""
 
 from email.headerregistry import Address
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -113,6 +114,21 @@ def test_who_asks_whether_it_was_meant_brings_the_link_to_say_so(
     rendered = RENDERER.render(Template.CONFIRM_OPT_IN, channel, locale, context)
     assert "https://example.com/v/token" in rendered.text
     assert rendered.html is None or "https://example.com/v/token" in _Elements(rendered.html).links
+
+
+@pytest.mark.parametrize("locale", ["en", "pt-BR"])
+@pytest.mark.parametrize("template", [Template.ORDER_UNAVAILABLE, Template.ORDER_CANCELLED])
+def test_who_will_get_nothing_gets_an_apology_the_refund_and_the_alternative(
+    template: Template, locale: str
+) -> None:
+    said = {"en": ("sorry", "49.00"), "pt-BR": ("desculpas", "49,00")}[locale]
+    about = {"alternative": "the bigger lamp & its shade", "refund": "4900 EUR"}
+    context = {**sample_context(template), **about}
+    rendered = RENDERER.render(template, Channel.EMAIL, locale, context)
+    assert rendered.html is not None
+    for text in (rendered.text, unescape(rendered.html)):
+        assert "the bigger lamp & its shade" in text
+        assert all(words in text for words in said)
 
 
 def test_a_message_fetches_nothing_from_anywhere() -> None:

@@ -25,6 +25,7 @@ from domain.delivery import (
     OrderUnavailable,
     PromisedItem,
 )
+from domain.messages import Template
 from domain.policies import CaseKind, DeliveryPolicy, PolicyKind, Priority
 from domain.processes import (
     Fact,
@@ -314,6 +315,79 @@ async def test_what_was_offered_in_selling_becomes_a_promise_of_the_order(
     }
 
 
+async def _offer_a_day(drive: Drive, customer: UUID, *days: date | None) -> None:
+    async with drive.sessions.begin() as session:
+        session.add_all(
+            Promise(
+                customer_id=customer,
+                kind=PromiseKind.DATE,
+                text="in time for the party",
+                due_on=day,
+                state=PromiseState.OFFERED,
+                source="staff",
+            )
+            for day in days
+        )
+
+
+async def test_a_day_offered_in_selling_is_the_day_of_an_order_that_names_none(
+    drive: Drive, customer: UUID, promised_on: date
+) -> None:
+    await _offer_a_day(drive, customer, promised_on, promised_on + DAY)
+    order_id, process = await drive.place_order(customer)
+    [confirmation] = await drive.messages(process)
+    assert confirmation.context["promised_on"] == promised_on.isoformat()
+    report_approved = OrderApproved(event_id="a", occurred_at=datetime.now(UTC))
+    await drive.signal(process, OrderDelivery.order_approved, report_approved)
+
+    await drive.skip_to(process, end_of_day(promised_on, "UTC") - HOUR)
+    assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
+    delivered = OrderDelivered(event_id="d", occurred_at=end_of_day(promised_on, "UTC") + HOUR)
+    await drive.signal(process, OrderDelivery.order_delivered, delivered)
+    assert (await drive.row(Order, order_id)).delivered_late
+    assert await _dates(drive, customer) == {
+        promised_on: PromiseState.BROKEN,
+        promised_on + DAY: PromiseState.KEPT,
+    }
+
+
+async def test_a_day_offered_in_selling_is_judged_by_itself(
+    drive: Drive, customer: UUID, promised_on: date
+) -> None:
+    offered = promised_on - 5 * DAY
+    await _offer_a_day(drive, customer, offered)
+    order_id, process = await drive.place_order(customer, promised_on=promised_on)
+    later = DeliveryRescheduled(
+        event_id="r", occurred_at=datetime.now(UTC), promised_on=promised_on + DAY
+    )
+    await drive.signal(process, OrderDelivery.delivery_rescheduled, later)
+    delivered = OrderDelivered(event_id="d", occurred_at=end_of_day(offered, "UTC") + DAY)
+    await drive.signal(process, OrderDelivery.order_delivered, delivered)
+    assert (await drive.row(Order, order_id)).delivered_late is False
+    assert await _dates(drive, customer) == {
+        offered: PromiseState.BROKEN,
+        promised_on + DAY: PromiseState.KEPT,
+    }
+
+
+async def test_a_day_that_had_passed_before_the_order_binds_nobody(
+    drive: Drive, customer: UUID
+) -> None:
+    yesterday = datetime.now(UTC).date() - DAY
+    await _offer_a_day(drive, customer, yesterday)
+    order_id, process = await drive.place_order(customer)
+    assert (await drive.row(Order, order_id)).promised_on is None
+    assert await _dates(drive, customer) == {yesterday: PromiseState.OFFERED}
+    assert await drive.told(process) == ["order_confirmed"]
+
+
+async def _dates(drive: Drive, customer: UUID) -> dict[date | None, PromiseState]:
+    found = sa.select(Promise).where(
+        Promise.customer_id == customer, Promise.kind == PromiseKind.DATE
+    )
+    return {row.due_on: row.state for row in await drive.rows(found)}
+
+
 # --- approval ------------------------------------------------------------------------------------
 
 
@@ -374,6 +448,16 @@ async def test_a_second_failed_attempt_opens_a_case(
     await becomes(lambda: drive.stage(customer), "support")
 
 
+async def test_how_many_failed_attempts_open_a_case_is_the_policys(
+    drive: Drive, customer: UUID
+) -> None:
+    async with drive.policy(PolicyKind.DELIVERY, failed_attempts=1):
+        _, process = await drive.place_order(customer)
+    failed = DeliveryAttemptFailed(event_id="f", occurred_at=datetime.now(UTC))
+    await drive.signal(process, OrderDelivery.delivery_attempt_failed, failed)
+    await becomes(lambda: cases(drive, customer), 1)
+
+
 @pytest.mark.history
 async def test_silence_after_a_failed_attempt_opens_a_case(
     drive: Drive, customer: UUID, process: Handle, report: Any
@@ -397,6 +481,21 @@ async def test_news_after_a_failed_attempt_opens_none(
     assert (await drive.row(Order, order_id)).state is DeliveryState.DISPATCHED
     await drive.skip(process, 3 * DAY)
     assert await cases(drive, customer) == 0
+
+
+async def test_a_parcel_on_its_way_again_is_told_of_only_when_it_travels_otherwise(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
+) -> None:
+    for tracking in ("42", "42", "43"):
+        await report("order_dispatched", OrderDispatched, carrier="DHL", tracking=tracking)
+        await report("delivery_attempt_failed", DeliveryAttemptFailed)
+    dispatched = [
+        message.context["tracking"]
+        for message in await drive.messages(process)
+        if message.template is Template.ORDER_DISPATCHED
+    ]
+    assert dispatched == ["42", "43"]
+    assert (await drive.row(Order, order_id)).tracking == "43"
 
 
 # --- nothing will arrive -------------------------------------------------------------------------
@@ -541,13 +640,30 @@ async def test_a_cancelled_order_that_is_delivered_contradicts_and_is_noted(
 async def test_an_unavailable_order_may_turn_out_delivered(
     drive: Drive, order_id: UUID, process: Handle, report: Any
 ) -> None:
+    await report("order_approved", OrderApproved)
     await report("order_unavailable", OrderUnavailable)
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.RELEASED}
     await report("order_delivered", OrderDelivered)
     assert await drive.told(process) == ["order_confirmed", "order_unavailable", "order_delivered"]
     row = await drive.row(Order, order_id)
     assert row.state is DeliveryState.DELIVERED
+    assert row.refund_minor is row.ended_at is None
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
     assert (await drive.standing(process)).outcome == DeliveryState.DELIVERED
     assert await drive.ends(process) == DeliveryState.DELIVERED
+
+
+async def test_an_unavailable_order_that_turns_up_after_the_refund_keeps_the_refund(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
+) -> None:
+    await report("order_approved", OrderApproved)
+    await report("order_unavailable", OrderUnavailable)
+    await drive.complete(process, TaskKind.COMPENSATE, "refunded")
+    await drive.ends(process)
+    again = await _reopened(drive, customer, order_id, "order_delivered", OrderDelivered)
+    assert await drive.ends(again) == DeliveryState.DELIVERED
+    assert (await drive.row(Order, order_id)).refund_minor == 4_900
+    assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
 
 
 async def test_a_late_dispatch_report_of_a_delivered_order_fills_in(

@@ -21,7 +21,7 @@ from temporalio.testing import ActivityEnvironment, WorkflowEnvironment
 
 from activities.sweeps import SweepActivities
 from database.base import Sessions
-from database.customers import Customer
+from database.customers import Consent, Customer
 from database.events import IdempotentAnswer, KpiSnapshot
 from database.feedback import Feedback, Survey
 from database.messages import Message
@@ -31,11 +31,12 @@ from database.promises import Promise
 from database.staff import SignInFailure, Staff, StaffSession
 from database.support import Case
 from database.timeline import TimelineLine
+from domain.contacts import ConsentState
 from domain.delivery import DeliveryState
 from domain.follow_up import NeedStated, Verdict
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
-from domain.policies import CaseKind, Priority, SurveyScale
-from domain.processes import Command, follow_up_workflow_id
+from domain.policies import CaseKind, PolicyKind, Priority, SurveyScale
+from domain.processes import Command, follow_up_workflow_id, marketing_workflow_id
 from domain.promises import PromiseKind, PromiseState
 from domain.schedules import RECURRENCES, Occasion, ScheduleName, SweepResult, schedule_id
 from domain.support import CaseState
@@ -107,6 +108,80 @@ async def test_a_paused_relationship_is_not_swept(drive: Drive, sweeps: SweepAct
     await drive.command(lifecycle, "pause", Command(by="staff-7"))
     await _run(sweeps.find_silent_customers)
     assert await drive.lines(customer, "risk_noticed") == []
+
+
+@pytest.mark.usefixtures("nobody_else")
+async def test_who_agreed_and_was_never_contacted_is_contacted_once(
+    drive: Drive, sweeps: SweepActivities
+) -> None:
+    today = datetime.now(UTC)
+    customer = await _reachable(drive)
+    assert (await _run(sweeps.find_uncontacted_customers, today)).found == 0, "unless it is asked"
+    async with drive.policy(PolicyKind.MARKETING, scheduled_contacts=10):
+        for _ in range(2):  # as after the death of a worker
+            assert (await _run(sweeps.find_uncontacted_customers, today)).found <= 1
+        contact = drive.process(marketing_workflow_id(customer, 1))
+        await becomes(lambda: drive.told(contact), ["marketing_welcome"])
+        for at in (today, today + DAY):
+            assert (await _run(sweeps.find_uncontacted_customers, at)).found == 0
+    assert await _processes(drive, customer) == ["lifecycle", "marketing"]
+    line = await drive.line(customer, "contact_scheduled")
+    assert line.facts["source"] == "schedule"
+    row = await drive.row(Lifecycle, customer)
+    assert (row.stage, row.last_heard_at) == ("marketing", None), "he has not stirred"
+
+
+@pytest.mark.usefixtures("nobody_else")
+async def test_nobody_is_contacted_by_schedule_who_is_known_unwilling_or_being_seen_to(
+    drive: Drive, sweeps: SweepActivities
+) -> None:
+    unreachable = await drive.customer()
+    unwilling = await _reachable(drive)
+    await drive.withdraw_consent(unwilling)
+    buyer = await _reachable(drive)
+    await _delivered(drive, buyer, DAY)
+    contacted = await _reachable(drive)
+    await drive.start_contact(contacted)
+    paused = await _reachable(drive)
+    need = NeedStated(event_id=f"need-{uuid4()}", occurred_at=datetime.now(UTC), need_id=uuid4())
+    lifecycle = await drive.tell(paused, "need_stated", need)
+    await drive.command(lifecycle, "stop", Command(by="staff-7"))
+    disappointed = await _reachable(drive)
+    async with drive.sessions.begin() as session:
+        session.add(_case(disappointed, kind=CaseKind.RECOVERY))
+    async with drive.policy(PolicyKind.MARKETING, scheduled_contacts=10):
+        assert (await _run(sweeps.find_uncontacted_customers)).found == 0
+    assert await drive.lines(unreachable) == []
+
+
+@pytest.mark.usefixtures("nobody_else")
+async def test_the_schedule_contacts_no_more_a_day_than_the_policy_says(
+    drive: Drive, sweeps: SweepActivities
+) -> None:
+    day = datetime.now(UTC) - 9 * DAY  # caught up on; no other test has contacted anybody for it
+    customers = [await _reachable(drive) for _ in range(3)]
+
+    async def contacted() -> int:
+        return sum([len(await drive.lines(one, "marketing_started")) for one in customers])
+
+    async with drive.policy(PolicyKind.MARKETING, scheduled_contacts=2):
+        for at, so_far in ((day, 2), (day, 2), (day + DAY, 3)):
+            await _run(sweeps.find_uncontacted_customers, at)
+            await becomes(contacted, so_far)
+
+
+@pytest.fixture
+async def nobody_else(drive: Drive) -> None:
+    """Other tests' customers have withdrawn."""
+    async with drive.sessions.begin() as session:
+        await session.execute(sa.update(Consent).values(state=ConsentState.WITHDRAWN))
+
+
+async def _reachable(drive: Drive) -> UUID:
+    """Somebody who agreed to marketing at an address of his."""
+    customer = await drive.customer()
+    await drive.agrees_to(customer, Channel.EMAIL, f"{customer}@example.com")
+    return customer
 
 
 async def _delivered(drive: Drive, customer: UUID, ago: timedelta) -> UUID:
