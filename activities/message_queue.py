@@ -512,7 +512,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
             *(
                 getattr(_messages.c, name)
                 for name in (
-                    *("message_id", "provider", "asked_under"),
+                    *("message_id", "provider", "asked_under", "possible_duplicate"),
                     *("locale", "subject", "text", "html"),
                 )
             ),

@@ -23,6 +23,8 @@ _HEADERS_ONLY = SMTP.clone(max_line_length=_LONGEST_LINE)
 _PLAIN = re.compile(r"(?!.*=\?)[!-~]+(?: [!-~]+)*")
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"  # RFC 5322 3.2.3
 _LABEL = r"[A-Za-z0-9-]{1,63}"
+# AttributeError: the standard library's parser stumbles over `a@[`.
+_NOT_PARSED = (ValueError, IndexError, AttributeError, HeaderParseError)
 _PLAIN_ADDRESS = re.compile(rf"({_ATOM}(?:\.{_ATOM})*)@({_LABEL}(?:\.{_LABEL})*)")
 
 
@@ -97,7 +99,7 @@ def recipient_of(message: OutgoingMessage) -> Address:
         if not local.isascii():
             raise ValueError  # would need SMTPUTF8, which few mailboxes have
         return Address(message.name, addr_spec=f"{local}@{ascii_domain}")
-    except (ValueError, IndexError, HeaderParseError) as problem:
+    except _NOT_PARSED as problem:
         raise BadAddress("not an address that mail can be sent to") from problem
 
 
@@ -135,12 +137,17 @@ def _part(subtype: str, content: str) -> bytes:
 def sender_header(mail_from: str) -> tuple[str, str]:
     """(the From header, the envelope's address) of `Name <address>`.
 
-    Raises ValueError for anything else.
+    Raises ValueError for anything else, and for an address that is not ASCII: few servers take one.
     """
     holder = EmailMessage(_HEADERS_ONLY.clone(max_line_length=0))
-    holder["From"] = mail_from
-    addresses = holder["From"].addresses
-    if len(addresses) != 1 or "@" not in addresses[0].addr_spec:
+    try:
+        holder["From"] = mail_from
+        [address] = holder["From"].addresses
+        line = holder.as_bytes().decode("ascii").strip()
+    except _NOT_PARSED as problem:
+        raise ValueError(f"not one mail address: {mail_from!r}") from problem
+    if "@" not in address.addr_spec or not line.isprintable():
         raise ValueError(f"not one mail address: {mail_from!r}")
-    line = holder.as_bytes().decode("ascii").strip()
-    return line.removeprefix("From: "), addresses[0].addr_spec
+    if not address.addr_spec.isascii():
+        raise ValueError(f"write the domain in ASCII, as xn--…: {mail_from!r}")
+    return line.removeprefix("From: "), address.addr_spec

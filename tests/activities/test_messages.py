@@ -36,7 +36,9 @@ from domain.policies import CaseKind, ContactPolicy, Priority
 from domain.processes import MessageSettled
 from domain.support import CaseState
 from domain.tasks import Role
+from messaging.provider import Answer, OutgoingMessage
 from messaging.render import Rendered, Renderer
+from messaging.smtp import SmtpAccount, SmtpProvider
 from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
@@ -503,6 +505,73 @@ async def test_without_evidence_the_class_decides(
     assert (selling.state, selling.possible_duplicate) == (MessageState.UNKNOWN, False)
     [twice] = await post_office.inbox.duplicates()
     assert (twice.effect, twice.times) == (str(order.id), 2)
+
+
+class _Faulty(SmtpProvider):
+    """Raises what nobody has foreseen, so many times, at the mails for one address."""
+
+    times = 99
+
+    async def send(self, message: OutgoingMessage) -> Answer:
+        if message.address == "poison@example.com" and self.times > 0:
+            self.times -= 1
+            raise RuntimeError(f"a fault that quotes {message.address}")
+        return await super().send(message)
+
+
+@pytest.fixture
+def faulty(activities: MessageActivities, post_office: PostOffice) -> MessageActivities:
+    account = SmtpAccount("127.0.0.1", post_office.port, "Perennial <hello@perennial.example>")
+    return replace(activities, providers={**activities.providers, "smtp": _Faulty(account)})
+
+
+async def test_a_fault_of_ours_in_one_message_ends_nobody_elses_sending(
+    faulty: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(_Faulty, "times", 1)
+    await queue(sessions, address="poison@example.com")
+    await queue(sessions, customers=5)
+    async with running(faulty) as round_:
+        rows = await until_settled(sessions)
+        assert not round_.done()
+    await each_arrived_once(post_office, sessions)
+    assert [row.attempts for row in rows] == [2, 1, 1, 1, 1, 1]
+    assert "RuntimeError" in caplog.text
+    assert "poison@example.com" not in caplog.text
+
+
+async def test_a_fault_of_ours_that_stays_is_met_twice_and_then_left_alone(
+    faulty: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, address="poison@example.com")
+    async with running(replace(faulty, evidence={})):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.attempts) == (MessageState.UNKNOWN, 2)
+    assert message.possible_duplicate
+    assert "a second time" in (message.provider_answer or "")
+
+
+async def test_what_is_certainly_not_taken_is_tried_ever_more_slowly_and_not_for_ever(
+    faulty: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, address="poison@example.com")
+    slow = replace(RULES, first_retry=timedelta(hours=1), longest_retry=timedelta(hours=1))
+    async with running(replace(faulty, rules=slow)):
+        [waits] = await until(sessions, lambda found: found[0].not_before > _soon())
+        assert (waits.state, waits.attempts) == (MessageState.QUEUED, 2)
+        async with sessions.begin() as session:
+            old = datetime.now(UTC) - timedelta(days=3, minutes=1)
+            await session.execute(sa.update(Message).values(due_since=old, not_before=old))
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.FAILED
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=30)
 
 
 async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(

@@ -185,7 +185,10 @@ async def test_a_provider_out_of_reach_has_certainly_taken_nothing(resend: Resen
     [
         ({"address": "ada@example.com, eve@example.com"}, True),
         ({"address": "ada@example.com\r\nBcc: eve@example.com"}, True),
-        ({"address": ""}, True),
+        *(
+            ({"address": address}, True)
+            for address in ("", "b@[", "b@[1", '"@b', "b@[\r\nBcc: c@d]")
+        ),
         ({"name": "a\nb"}, True),
         ({"subject": "a\r\nBcc: eve@example.com"}, False),
         ({"subject": "a\x00b"}, False),
