@@ -24,6 +24,7 @@ from temporalio.service import RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.message_claims import DispatchRules
 from activities.messages import MessageActivities
 from database.base import Sessions
 from database.customers import Customer, Suppression
@@ -499,12 +500,17 @@ async def test_without_evidence_the_class_decides(
     await queue(
         sessions, Template.WIN_BACK, consent=ConsentState.GRANTED, address="selling{}@example.com"
     )
-    async with running(replace(activities, evidence={})):
+    rules = replace(IMPATIENT, resend_after=timedelta(seconds=2))
+    async with running(replace(activities, evidence={}, rules=rules)):
         order, selling = await until_settled(sessions)
     assert (order.state, order.possible_duplicate) == (MessageState.ACCEPTED, True)
     assert (selling.state, selling.possible_duplicate) == (MessageState.UNKNOWN, False)
     [twice] = await post_office.inbox.duplicates()
     assert (twice.effect, twice.times) == (str(order.id), 2)
+    first, again = post_office.tries["order0@example.com"]
+    # Counted from the claim, which is somewhat before the first try.
+    assert again - first > 0.6 * rules.resend_after.total_seconds()
+    assert DispatchRules().resend_after == timedelta(minutes=15)
 
 
 class _Faulty(SmtpProvider):
