@@ -21,7 +21,13 @@ from aiosmtplib import (
     SMTPTimeoutError,
 )
 
-from messaging.compose import BadAddress, compose_email, recipient_of, sender_header
+from messaging.compose import (
+    BadAddress,
+    check_header,
+    compose_email,
+    recipient_of,
+    sender_header,
+)
 from messaging.provider import Answer, Outcome, OutgoingMessage
 from messaging.slots import Slots
 
@@ -84,6 +90,7 @@ class SmtpProvider:
             recipient = recipient_of(message).addr_spec
             header, sender = sender_header(message.sender or self._account.mail_from)
             mail = compose_email(header, message)
+            check_header("Return-Path", message.return_path)
         except BadAddress as problem:
             return Answer(Outcome.PERMANENT, str(problem), bad_address=True)
         except (ValueError, LookupError, TypeError) as problem:

@@ -139,6 +139,8 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     digest = await post_office.inbox.open(texts["team@example.com"])
     reply = await post_office.inbox.open(texts["customer0@example.com"])
     assert digest is not None
+    written_by = [message_from_bytes(one.raw)["Auto-Submitted"] for one in (digest, reply) if one]
+    assert written_by == ["auto-generated", None], "RFC 3834: a person wrote the reply"
     assert "Hello team," in digest.text
     assert "- 3 open tasks" in digest.text
     assert reply is not None
@@ -146,19 +148,25 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     assert "We found &lt;it&gt;." in reply.html
 
 
-@pytest.mark.parametrize("thread", [["1@mail.example", "ours@perennial.example"], []])
+@pytest.mark.parametrize(
+    ("thread", "provider"),
+    [(["1@mail.example", "ours@perennial.example"], "smtp"), ([], "smtp"), ([], "resend")],
+)
 async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_mail(
     activities: MessageActivities,
     sessions: Sessions,
     post_office: PostOffice,
     thread: list[str],
+    provider: str,
 ) -> None:
     """RFC 5322 section 3.6.4: its References and its Message-ID. One that names none is known to
-    answer ours by the address that it came to.
+    answer ours by the address that it came to; Resend gave ours an id that we don't know.
     """
     [asked] = await queue(sessions, address="ada@example.com")
     async with running(activities):
         [confirmed] = await until_settled(sessions)
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Message).values(provider=provider))
 
     def mail(number: int, **more: Any) -> ReceivedMail:
         return ReceivedMail(
@@ -198,7 +206,8 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
     opened = [await post_office.inbox.open(one.id) for one in (first, last)]
     headers = [message_from_bytes(one.raw) for one in opened if one is not None]
     assert [one["In-Reply-To"] for one in headers] == [None, "<2@mail.example>"]
-    known = thread or [str(confirmed.message_id)]
+    known = thread or [str(confirmed.message_id)] * (provider == "smtp")
+    assert [one["Auto-Submitted"] for one in headers] == ["auto-generated", "auto-replied"]
     assert headers[1]["References"].split() == [f"<{one}>" for one in (*known, "2@mail.example")]
 
 

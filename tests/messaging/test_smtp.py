@@ -260,13 +260,40 @@ async def test_what_can_not_be_an_address_is_refused_before_a_socket_opens(
     assert post_office.connections == 0
 
 
-@pytest.mark.parametrize("change", [{"subject": "a\r\nBcc: eve@example.com"}, {"name": "a\nb"}])
+SMUGGLED = "\r\nBcc: eve@example.com"
+IN_A_HEADER = [
+    *({"subject": f"a{SMUGGLED}"}, {"name": f"a{SMUGGLED}"}, {"address": f"ada@b.c{SMUGGLED}"}),
+    *({"sender": f"A <a@b.c>{SMUGGLED}"}, {"sender": f"A{SMUGGLED} <a@b.c>"}),
+    *({"reply_to": f"a@b.c{SMUGGLED}"}, {"unsubscribe_url": f"https://a.b/u{SMUGGLED}"}),
+    *({"thread": (f"1@a{SMUGGLED}",)}, {"thread": (f"1@a>{SMUGGLED}", "2@b")}),
+    *({"subject": "a\x00b"}, {"subject": "a\nb"}, {"reply_to": "a@b\x85.c"}, {"effect": "1\u2028"}),
+]
+IN_AN_ENVELOPE = [{"message_id": f"1@b{SMUGGLED}"}, {"return_path": f"a@b.c>{SMUGGLED}"}]
+
+
+@pytest.mark.parametrize("change", [*IN_A_HEADER, *IN_AN_ENVELOPE], ids=str)
 async def test_no_header_can_be_smuggled_in(
-    post_office: PostOffice, change: dict[str, str]
+    post_office: PostOffice, change: dict[str, Any]
 ) -> None:
-    answer: Answer = await provider(post_office).send(ADA._replace(**change))  # type: ignore[arg-type]
+    answer: Answer = await provider(post_office).send(ADA._replace(**change))
     assert answer.outcome is Outcome.PERMANENT
     assert await post_office.inbox.count() == 0
+    assert not any("eve" in address for address in post_office.tries)
+
+
+async def test_an_encoded_line_break_in_a_subject_is_text(post_office: PostOffice) -> None:
+    subject = "50%0d%0aBcc: eve@example.com =?utf-8?q?=0D=0ABcc:_eve@example.com?="
+    await provider(post_office).send(ADA._replace(subject=subject))
+    mail = await received(post_office)
+    assert mail["Bcc"] is None
+    assert mail["Subject"] == subject
+
+
+@pytest.mark.parametrize("said", ["auto-generated", "auto-replied", ""])
+async def test_a_mail_says_whether_a_machine_wrote_it(post_office: PostOffice, said: Any) -> None:
+    """RFC 3834 section 5; without the header a person did."""
+    await provider(post_office).send(ADA._replace(auto_submitted=said))
+    assert (await received(post_office))["Auto-Submitted"] == (said or None)
 
 
 async def test_an_international_domain_is_written_in_ascii(post_office: PostOffice) -> None:
