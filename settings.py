@@ -1,10 +1,26 @@
 """Every environment variable the product reads. Built once, in a composition root."""
 
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from messaging.compose import sender_header
+
+
+def _one_sender(value: str) -> str:
+    sender_header(value)  # raises ValueError
+    return value
+
+
+def _is_here(host: str) -> bool:
+    """Whether it is this machine, as far as can be said without asking anybody."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost")
 
 
 class Settings(BaseSettings):
@@ -51,6 +67,10 @@ class Settings(BaseSettings):
     smtp_username: str = ""
     smtp_password: SecretStr | None = None
     smtp_starttls: bool = False
+    smtp_tls: bool = Field(False, description="TLS from the first byte on, as on port 465")
+    smtp_tls_ca_file: FilePath | None = Field(
+        None, description="who signed the server's certificate; empty: the system's authorities"
+    )
     resend_api_key: SecretStr | None = Field(None, description="of the HTTP e-mail provider")
     resend_url: str = Field("https://api.resend.com", pattern="^https?://", description="its API")
     resend_webhook_secret: SecretStr | None = Field(
@@ -63,8 +83,12 @@ class Settings(BaseSettings):
     twilio_from: str = Field("", description="number, name, or SID of a messaging service (MG…)")
     twilio_url: str = Field("https://api.twilio.com", pattern="^https?://", description="its API")
     company: str = Field("Perennial", description="the sender's name in messages")
-    mail_from: str = "Perennial <hello@perennial.example>"
-    mail_domain: str = Field("perennial.example", description="right side of Message-IDs")
+    mail_from: Annotated[str, AfterValidator(_one_sender)] = "Perennial <hello@perennial.example>"
+    mail_domain: str = Field(
+        "perennial.example",
+        pattern=r"^[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*$",
+        description="right side of Message-IDs",
+    )
     inbound_domain: str = Field(
         "",
         pattern=r"^([a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+)?$",
@@ -83,6 +107,18 @@ class Settings(BaseSettings):
     ready_file: Path | None = Field(None, description="touched by a worker once it polls")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus of the worker; 0: off")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @model_validator(mode="after")
+    def _a_password_goes_to_nobody_else(self) -> Self:
+        if self.smtp_tls and self.smtp_starttls:
+            raise ValueError("choose one of CRM_SMTP_TLS and CRM_SMTP_STARTTLS")
+        encrypted = self.smtp_tls or self.smtp_starttls
+        if self.smtp_username and not encrypted and not _is_here(self.smtp_host):
+            raise ValueError(
+                f"CRM_SMTP_USERNAME: the password would go to {self.smtp_host} in the clear;"
+                " set CRM_SMTP_STARTTLS=true, or CRM_SMTP_TLS=true where the port is 465"
+            )
+        return self
 
     @model_validator(mode="after")
     def _an_account_at_twilio_is_whole(self) -> Self:

@@ -257,6 +257,8 @@ def configured_providers(settings: Settings) -> list[Provider]:
                 username=settings.smtp_username,
                 password=_secret(settings.smtp_password),
                 starttls=settings.smtp_starttls,
+                tls=settings.smtp_tls,
+                ca_file=settings.smtp_tls_ca_file,
             )
         ),
         LocalSms(settings.inbox),

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,10 +24,10 @@ from domain.contacts import (
     may_send,
 )
 from domain.errors import where
-from domain.messages import Channel, MessageClass, MessageState, Purpose
+from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.sending import Stream
 from messaging.links import Links
-from messaging.provider import OutgoingMessage
+from messaging.provider import AutoSubmitted, OutgoingMessage
 from messaging.render import NotRendered, Rendered, Renderer
 from messaging.render_process import RenderProcess
 from messaging.staff_wording import RenderJob
@@ -355,6 +355,7 @@ class ClaimWriter:
         message_id: UUID = due.id
         by_mail = due.channel is Channel.EMAIL
         answerable = by_mail and due.customer_id is not None
+        thread = facts.threads.get(message_id, ())
         return OutgoingMessage(
             effect=str(message_id),
             message_id=self.links.message_id(due.key),
@@ -368,7 +369,8 @@ class ClaimWriter:
             return_path=self.links.return_path(message_id) if by_mail else "",
             key=_key(message_id, address),
             reply_to=stream.reply_to or (self.links.reply_to(message_id) if answerable else ""),
-            thread=facts.threads.get(message_id, ()),
+            thread=thread,
+            auto_submitted=_auto_submitted(due, thread),
             urgent=due.message_class is not MessageClass.MARKETING,
             still_ours=lambda: self.still_ours(message_id),
         )
@@ -394,6 +396,16 @@ def _key(message_id: UUID, address: str) -> str:
     doubt when it comes.
     """
     return f"{message_id}/{sha256(address.lower().encode()).hexdigest()[:16]}"
+
+
+def _auto_submitted(due: Any, thread: Sequence[str]) -> AutoSubmitted:
+    """RFC 3834: what staff wrote is no mail of a machine; who has opened a case by mail is answered
+    by one.
+    """
+    if due.text_id is not None:
+        return ""
+    answers = due.template is Template.CASE_ACKNOWLEDGED and thread
+    return "auto-replied" if answers else "auto-generated"
 
 
 def _may_track(reader: Reader, channel: Channel) -> bool:

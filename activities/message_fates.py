@@ -43,14 +43,18 @@ class Fates:
         return written.again(delay)
 
     def by_evidence(self, row: Any, found: Mapping[str, datetime]) -> Settlement:
-        """Of a provider that can be asked: what was not found was not taken."""
+        """Of a provider that can be asked: what was not found was not taken.
+
+        Then it goes at once, since most often it was its dispatcher that died; after that as after
+        a refusal.
+        """
         taken_at = found.get(row.message_id)
         if taken_at is None:
-            return _of_nobody(
-                row,
-                MessageState.QUEUED,
-                "its answer was lost; the provider has not taken it",
-            )
+            words = "its answer was lost; the provider has not taken it"
+            if self.rules.gives_up(row.due_since):
+                return _of_nobody(row, MessageState.FAILED, words)
+            delay = self.rules.retry_delay(row.attempts) if row.attempts > 1 else 0.0
+            return _of_nobody(row, MessageState.QUEUED, words, delay=delay)
         return _of_nobody(
             row,
             MessageState.ACCEPTED,
@@ -62,17 +66,23 @@ class Fates:
     def is_for_class(self, row: Any, repeat_within: timedelta | None) -> bool:
         """Whether nothing but the class of the message can decide any more.
 
-        Selling can wait for the provider's word; a message that is part of a contract can't. What
-        an earlier version has asked for under a key that it did not keep can't be asked for again.
+        Selling can wait for the provider's word; a message that is part of a contract can't, unless
+        it was sent again already. What an earlier version has asked for under a key that it did not
+        keep can't be asked for again.
         """
         since = row.now - row.since
         if repeat_within is None or since >= repeat_within or row.asked_under is None:
             return True
-        return row.message_class is not MessageClass.MARKETING and since >= self.rules.resend_after
+        waits = row.message_class is MessageClass.MARKETING or row.possible_duplicate
+        return not waits and since >= self.rules.resend_after
 
     def by_class(self, row: Any) -> Settlement:
+        """Selling is never sent again blindly, and nothing is a second time."""
         if row.message_class is MessageClass.MARKETING:
             words = "its answer was lost; marketing is never sent again blindly"
+            return _of_nobody(row, MessageState.UNKNOWN, words)
+        if row.possible_duplicate:
+            words = "its answer was lost a second time; it was sent again once, and is not any more"
             return _of_nobody(row, MessageState.UNKNOWN, words)
         left = self.rules.resend_after - (row.now - row.since)
         if left > timedelta(0):

@@ -42,6 +42,7 @@ from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
 from domain.plain_text import clean
 from domain.policies import CaseKind, ContactPolicy, PolicyKind
+from domain.sending import ProviderName
 from domain.support import CaseState
 from domain.templates import Tone
 
@@ -512,7 +513,7 @@ async def lock_disowned(session: AsyncSession, provider: str | None, most: int) 
             *(
                 getattr(_messages.c, name)
                 for name in (
-                    *("message_id", "provider", "asked_under"),
+                    *("message_id", "provider", "asked_under", "possible_duplicate"),
                     *("locale", "subject", "text", "html"),
                 )
             ),
@@ -714,10 +715,15 @@ _CASE = re.compile(r"case/[0-9a-f-]{36}")
 _answered = aliased(Message)
 # The newest mail of the customer about the case when we wrote: an answer that is repeated answers
 # the same one. Before it what that mail continues; where it doesn't say, the mail of ours that it
-# answered as we know otherwise.
+# answered as we know otherwise, if it has the Message-ID that we gave it: by SMTP alone it has.
 _ABOUT_CASE = (
     sa.select(ReceivedMail.message_id, ReceivedMail.thread, _answered.message_id.label("before"))
-    .outerjoin(_answered, _answered.id == ReceivedMail.answers)
+    .outerjoin(
+        _answered,
+        sa.and_(
+            _answered.id == ReceivedMail.answers, _answered.provider == ProviderName.SMTP.value
+        ),
+    )
     .where(
         ReceivedMail.customer_id == Message.customer_id,
         sa.or_(ReceivedMail.case_id == Case.id, ReceivedMail.event_id == Case.event_id),

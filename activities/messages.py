@@ -49,7 +49,7 @@ from domain.messages import Channel, DispatchCounts, DispatchRound, MessageClass
 from domain.policies import PolicyKind, SendingPolicy
 from domain.processes import MessageSettled
 from messaging.links import Links
-from messaging.provider import Answer, Evidence, Provider
+from messaging.provider import Answer, Evidence, Outcome, Provider
 from messaging.render import Renderer
 from messaging.render_process import RenderProcess
 
@@ -258,7 +258,7 @@ class _Round:
         self._held_since[claim.id] = claim.claimed_at
         self._lines[claim.provider].take()
         provider = self._parts.providers[claim.provider]
-        self._under_way[asyncio.create_task(provider.send(claim.outgoing))] = claim
+        self._under_way[asyncio.create_task(_hand_over(claim, provider))] = claim
 
     def _still_ours(self, message: UUID) -> bool:
         """Whether the lease can't have run out; asked last before the text leaves us."""
@@ -437,3 +437,16 @@ class _Round:
         self._counts = self._counts.plus(DispatchCounts(**gained, recovered=int(recovered)))
         if state in (MessageState.FAILED, MessageState.SUPPRESSED):
             self._tell_at = 0.0
+
+
+async def _hand_over(claim: Claim, provider: Provider) -> Answer:
+    """What a provider raises is a fault of ours, and ends nobody else's sending.
+
+    It may have come after the text had left: unknown. It may hold for every message: they wait.
+    """
+    try:
+        return await provider.send(claim.outgoing)
+    except Exception as problem:
+        log.error("message %s: %s raised %s", claim.id, claim.provider, where(problem))
+        said = f"a fault of ours: {type(problem).__name__}"
+        return Answer(Outcome.UNKNOWN, said, nobody=True)

@@ -3,7 +3,10 @@
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
+
+# RFC 3834 section 5: of itself; in answer to one mail; by a person.
+AutoSubmitted = Literal["auto-generated", "auto-replied", ""]
 
 
 class OutgoingMessage(NamedTuple):
@@ -23,6 +26,7 @@ class OutgoingMessage(NamedTuple):
     key: str = ""  # what a provider that knows keys knows the request by, when asked again too
     thread: tuple[str, ...] = ()  # Message-IDs of mails it continues; the last one it answers
     urgent: bool = True  # all but selling: some connections are kept for it
+    auto_submitted: AutoSubmitted = "auto-generated"
     still_ours: Callable[[], bool] = lambda: True  # asked last, before the text leaves us
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 import httpx2
 
-from messaging.compose import BadAddress, recipient_of, references_of
+from messaging.compose import (
+    BadAddress,
+    check_header,
+    check_subject,
+    headers_of,
+    recipient_of,
+    sender_header,
+)
 from messaging.http_provider import (
     LONGEST_ANSWER,
     HttpProvider,
@@ -47,23 +54,18 @@ class ResendProvider(HttpProvider):
             recipient = str(recipient_of(message))
         except BadAddress as problem:
             return Answer(Outcome.PERMANENT, str(problem), bad_address=True)
-        if any(ord(c) < 32 or c in "\x7f\x85\u2028\u2029" for c in message.subject):
-            raise ValueError("the subject has a line break or a control character")
-        headers = {"X-CRM-Effect": message.effect, "Auto-Submitted": "auto-generated"}
-        if message.thread:
-            headers["In-Reply-To"] = f"<{message.thread[-1]}>"
-            headers["References"] = references_of(message)
-        if message.unsubscribe_url:
-            headers["List-Unsubscribe"] = f"<{message.unsubscribe_url}>"
-            headers["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+        sender = message.sender or self._mail_from
+        sender_header(sender)  # raises when it is none
+        check_subject(message.subject)
+        check_header("Reply-To", message.reply_to)
         body = {
-            "from": message.sender or self._mail_from,
+            "from": sender,
             "to": [recipient],
             "subject": message.subject,
             "text": message.text,
             "html": message.html,
             "reply_to": message.reply_to,
-            "headers": headers,
+            "headers": headers_of(message),
             "tags": [{"name": "effect", "value": message.effect}],
         }
         return self._client.build_request(

@@ -1,6 +1,7 @@
 """What comes back about a message is true of it, whenever it comes and however often."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -20,9 +21,17 @@ from database.timeline import TimelineLine
 from domain.contacts import ConsentState
 from domain.delivery_reports import DeliveryReport, ReportKind
 from domain.messages import Channel, MessageState, Purpose, Template
-from tests.activities.dispatching import messages, queue, running, simulate, until, until_settled
+from tests.activities.dispatching import (
+    IMPATIENT,
+    messages,
+    queue,
+    running,
+    simulate,
+    until,
+    until_settled,
+)
 from tests.activities.refusing import refusing_client
-from tests.messaging.post_office import PostOffice
+from tests.messaging.post_office import Fault, PostOffice
 
 AT = datetime.now(UTC) - timedelta(minutes=3)
 TOKEN = "dispatcher/1"
@@ -207,6 +216,25 @@ async def test_evidence_stops_the_second_sending(
     assert (message.state, message.attempts) == (MessageState.DELIVERED, 1)
     assert message.provider_answer == "says who knows"
     assert await post_office.inbox.count() == 0
+
+
+async def test_evidence_within_the_wait_leaves_nothing_to_send_again(
+    desk: Desk, activities: MessageActivities, post_office: PostOffice
+) -> None:
+    post_office.faults["customer0@example.com"] = Fault("TEXT", keep=True)
+    await queue(desk.sessions)
+    rules = replace(IMPATIENT, resend_after=timedelta(seconds=2))
+    async with running(replace(activities, evidence={}, rules=rules)):
+        [doubted] = await until(
+            desk.sessions, lambda found: "waiting for" in (found[0].provider_answer or "")
+        )
+        await desk.report(doubted.id, ReportKind.DELIVERED)
+        await desk.take_in()
+        await asyncio.sleep(rules.resend_after.total_seconds() + 0.5)
+    message = await desk.message()
+    assert (message.state, message.attempts) == (MessageState.DELIVERED, 1)
+    assert not message.possible_duplicate
+    assert len(post_office.tries["customer0@example.com"]) == 1
 
 
 async def test_evidence_settles_what_was_unknown_for_good(desk: Desk) -> None:

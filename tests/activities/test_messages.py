@@ -24,6 +24,7 @@ from temporalio.service import RPCStatusCode
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from activities.message_claims import DispatchRules
 from activities.messages import MessageActivities
 from database.base import Sessions
 from database.customers import Customer, Suppression
@@ -36,7 +37,9 @@ from domain.policies import CaseKind, ContactPolicy, Priority
 from domain.processes import MessageSettled
 from domain.support import CaseState
 from domain.tasks import Role
+from messaging.provider import Answer, OutgoingMessage
 from messaging.render import Rendered, Renderer
+from messaging.smtp import SmtpAccount, SmtpProvider
 from tests.activities.dispatching import (
     IMPATIENT,
     RULES,
@@ -136,6 +139,8 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     digest = await post_office.inbox.open(texts["team@example.com"])
     reply = await post_office.inbox.open(texts["customer0@example.com"])
     assert digest is not None
+    written_by = [message_from_bytes(one.raw)["Auto-Submitted"] for one in (digest, reply) if one]
+    assert written_by == ["auto-generated", None], "RFC 3834: a person wrote the reply"
     assert "Hello team," in digest.text
     assert "- 3 open tasks" in digest.text
     assert reply is not None
@@ -143,19 +148,25 @@ async def test_the_digest_of_staff_and_the_words_of_staff_are_sent(
     assert "We found &lt;it&gt;." in reply.html
 
 
-@pytest.mark.parametrize("thread", [["1@mail.example", "ours@perennial.example"], []])
+@pytest.mark.parametrize(
+    ("thread", "provider"),
+    [(["1@mail.example", "ours@perennial.example"], "smtp"), ([], "smtp"), ([], "resend")],
+)
 async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_mail(
     activities: MessageActivities,
     sessions: Sessions,
     post_office: PostOffice,
     thread: list[str],
+    provider: str,
 ) -> None:
     """RFC 5322 section 3.6.4: its References and its Message-ID. One that names none is known to
-    answer ours by the address that it came to.
+    answer ours by the address that it came to; Resend gave ours an id that we don't know.
     """
     [asked] = await queue(sessions, address="ada@example.com")
     async with running(activities):
         [confirmed] = await until_settled(sessions)
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Message).values(provider=provider))
 
     def mail(number: int, **more: Any) -> ReceivedMail:
         return ReceivedMail(
@@ -195,7 +206,8 @@ async def test_an_answer_in_a_case_continues_the_thread_of_the_customers_newest_
     opened = [await post_office.inbox.open(one.id) for one in (first, last)]
     headers = [message_from_bytes(one.raw) for one in opened if one is not None]
     assert [one["In-Reply-To"] for one in headers] == [None, "<2@mail.example>"]
-    known = thread or [str(confirmed.message_id)]
+    known = thread or [str(confirmed.message_id)] * (provider == "smtp")
+    assert [one["Auto-Submitted"] for one in headers] == ["auto-generated", "auto-replied"]
     assert headers[1]["References"].split() == [f"<{one}>" for one in (*known, "2@mail.example")]
 
 
@@ -497,12 +509,84 @@ async def test_without_evidence_the_class_decides(
     await queue(
         sessions, Template.WIN_BACK, consent=ConsentState.GRANTED, address="selling{}@example.com"
     )
-    async with running(replace(activities, evidence={})):
+    rules = replace(IMPATIENT, resend_after=timedelta(seconds=2))
+    async with running(replace(activities, evidence={}, rules=rules)):
         order, selling = await until_settled(sessions)
     assert (order.state, order.possible_duplicate) == (MessageState.ACCEPTED, True)
     assert (selling.state, selling.possible_duplicate) == (MessageState.UNKNOWN, False)
     [twice] = await post_office.inbox.duplicates()
     assert (twice.effect, twice.times) == (str(order.id), 2)
+    first, again = post_office.tries["order0@example.com"]
+    # Counted from the claim, which is somewhat before the first try.
+    assert again - first > 0.6 * rules.resend_after.total_seconds()
+    assert DispatchRules().resend_after == timedelta(minutes=15)
+
+
+class _Faulty(SmtpProvider):
+    """Raises what nobody has foreseen, so many times, at the mails for one address."""
+
+    times = 99
+
+    async def send(self, message: OutgoingMessage) -> Answer:
+        if message.address == "poison@example.com" and self.times > 0:
+            self.times -= 1
+            raise RuntimeError(f"a fault that quotes {message.address}")
+        return await super().send(message)
+
+
+@pytest.fixture
+def faulty(activities: MessageActivities, post_office: PostOffice) -> MessageActivities:
+    account = SmtpAccount("127.0.0.1", post_office.port, "Perennial <hello@perennial.example>")
+    return replace(activities, providers={**activities.providers, "smtp": _Faulty(account)})
+
+
+async def test_a_fault_of_ours_in_one_message_ends_nobody_elses_sending(
+    faulty: MessageActivities,
+    sessions: Sessions,
+    post_office: PostOffice,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(_Faulty, "times", 1)
+    await queue(sessions, address="poison@example.com")
+    await queue(sessions, customers=5)
+    async with running(faulty) as round_:
+        rows = await until_settled(sessions)
+        assert not round_.done()
+    await each_arrived_once(post_office, sessions)
+    assert [row.attempts for row in rows] == [2, 1, 1, 1, 1, 1]
+    assert "RuntimeError" in caplog.text
+    assert "poison@example.com" not in caplog.text
+
+
+async def test_a_fault_of_ours_that_stays_is_met_twice_and_then_left_alone(
+    faulty: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, address="poison@example.com")
+    async with running(replace(faulty, evidence={})):
+        [message] = await until_settled(sessions)
+    assert (message.state, message.attempts) == (MessageState.UNKNOWN, 2)
+    assert message.possible_duplicate
+    assert "a second time" in (message.provider_answer or "")
+
+
+async def test_what_is_certainly_not_taken_is_tried_ever_more_slowly_and_not_for_ever(
+    faulty: MessageActivities, sessions: Sessions
+) -> None:
+    await queue(sessions, address="poison@example.com")
+    slow = replace(RULES, first_retry=timedelta(hours=1), longest_retry=timedelta(hours=1))
+    async with running(replace(faulty, rules=slow)):
+        [waits] = await until(sessions, lambda found: found[0].not_before > _soon())
+        assert (waits.state, waits.attempts) == (MessageState.QUEUED, 2)
+        async with sessions.begin() as session:
+            old = datetime.now(UTC) - timedelta(days=3, minutes=1)
+            await session.execute(sa.update(Message).values(due_since=old, not_before=old))
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.FAILED
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=30)
 
 
 async def test_a_message_that_can_not_be_rendered_waits_and_holds_up_nobody(

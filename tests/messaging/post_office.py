@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import AnyStr
 
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from database.inbox import Inbox
 from messaging.inbox import MailHandler, MailStore
@@ -56,7 +56,10 @@ class PostOffice:
     hold: Callable[[Stage, str], Awaitable[None]] = go_on  # the mail goes on when this returns
     # Without a certificate in it, every handshake fails.
     tls: ssl.SSLContext | None = None
+    tls_at_once: bool = False  # as on port 465; else after STARTTLS
+    password: str = ""  # of anybody; empty: there is no login
     connections: int = 0
+    seen: list[tuple[str, str, bool]] = field(default_factory=list)  # name in EHLO, login, TLS?
     tries: dict[str, list[float]] = field(default_factory=dict)  # monotonic, by address
 
     def __post_init__(self) -> None:
@@ -70,7 +73,8 @@ class PostOffice:
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._session, "127.0.0.1", self.port)
+        tls = self.tls if self.tls_at_once else None
+        self._server = await loop.create_server(self._session, "127.0.0.1", self.port, ssl=tls)
 
     async def shut(self) -> None:
         """Nobody gets through, and who was talking is cut off."""
@@ -106,10 +110,25 @@ class PostOffice:
 
 class _FaultySession(SMTP):
     def __init__(self, handler: object, office: PostOffice) -> None:
-        super().__init__(handler, hostname="post-office", timeout=10, tls_context=office.tls)
+        super().__init__(
+            handler,
+            hostname="post-office",
+            timeout=10,
+            tls_context=None if office.tls_at_once else office.tls,
+            authenticator=self._log_in if office.password else None,
+            # aiosmtpd knows of no TLS but that after STARTTLS.
+            auth_require_tls=office.tls is not None and not office.tls_at_once,
+        )
         self._office = office
         self._told_togo_on = False
         self._text = asyncio.Event()  # some of it has come
+
+    def _log_in(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: object
+    ) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        success = data.password.decode() == self._office.password
+        return AuthResult(success=success, auth_data=data.login.decode(), handled=False)
 
     async def smtp_DATA(self, arg: str) -> None:
         assert self.envelope is not None
@@ -148,7 +167,12 @@ class _FaultyHandler(MailHandler):
         if self._office.refused_senders > 0:
             self._office.refused_senders -= 1
             return "530 5.7.0 authentication required"
+        if self._office.password and not session.authenticated:
+            return "530 5.7.0 authentication required"
         envelope.mail_from = address
+        encrypted = server.transport is not None and server.transport.get_extra_info("ssl_object")
+        login = str(session.auth_data or "")
+        self._office.seen.append((session.host_name or "", login, bool(encrypted)))
         return "250 OK"
 
     async def handle_RCPT(

@@ -13,6 +13,7 @@ from messaging.provider import Outcome, OutgoingMessage
 from messaging.resend import ResendProvider
 from messaging.twilio import TwilioProvider
 from tests.messaging.http_office import HttpFault, HttpOffice, ResendOffice, TwilioOffice
+from tests.messaging.test_smtp import IN_A_HEADER
 
 ADA = OutgoingMessage(
     effect="3f0e8a2c-0000-7000-8000-000000000001",
@@ -71,6 +72,28 @@ async def test_a_stream_has_its_own_sender_and_marketing_its_one_click(
     assert mail["headers"]["In-Reply-To"] == "<2@mail.example>"
     assert mail["headers"]["References"] == "<1@mail.example> <2@mail.example>"
     assert mail["headers"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+async def test_one_click_is_promised_only_where_it_can_be_kept(resend: ResendOffice) -> None:
+    """RFC 8058 section 3.1: one HTTPS URI."""
+    link = "http://127.0.0.1:8000/u/token"
+    await mailer(resend).send(ADA._replace(unsubscribe_url=link))
+    [mail] = resend.sent
+    assert mail["headers"]["List-Unsubscribe"] == f"<{link}>"
+    assert "List-Unsubscribe-Post" not in mail["headers"]
+
+
+async def test_what_a_person_wrote_is_no_mail_of_a_machine(resend: ResendOffice) -> None:
+    await mailer(resend).send(ADA._replace(auto_submitted=""))
+    [mail] = resend.sent
+    assert "Auto-Submitted" not in mail["headers"]
+
+
+@pytest.mark.parametrize("change", IN_A_HEADER, ids=str)
+async def test_no_header_can_be_smuggled_in(resend: ResendOffice, change: dict[str, Any]) -> None:
+    answer = await mailer(resend).send(ADA._replace(**change))
+    assert answer.outcome is Outcome.PERMANENT
+    assert not resend.asked
 
 
 async def test_a_repeat_sends_nothing_and_says_what_became_of_the_first(
@@ -185,7 +208,10 @@ async def test_a_provider_out_of_reach_has_certainly_taken_nothing(resend: Resen
     [
         ({"address": "ada@example.com, eve@example.com"}, True),
         ({"address": "ada@example.com\r\nBcc: eve@example.com"}, True),
-        ({"address": ""}, True),
+        *(
+            ({"address": address}, True)
+            for address in ("", "b@[", "b@[1", '"@b', "b@[\r\nBcc: c@d]")
+        ),
         ({"name": "a\nb"}, True),
         ({"subject": "a\r\nBcc: eve@example.com"}, False),
         ({"subject": "a\x00b"}, False),

@@ -1,9 +1,14 @@
 """What goes over the wire, and what each way to fail means."""
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,12 +28,13 @@ ADA = OutgoingMessage(
 )
 
 
-def provider(office: PostOffice, answer_timeout: float = 5.0) -> SmtpProvider:
+def provider(office: PostOffice, answer_timeout: float = 5.0, **more: Any) -> SmtpProvider:
     account = SmtpAccount(
         "127.0.0.1",
         office.port,
         "Perennial <hello@perennial.example>",
         answer_timeout=answer_timeout,
+        **more,
     )
     return SmtpProvider(account)
 
@@ -147,6 +153,78 @@ async def test_a_refused_sender_holds_for_all_and_harms_no_message(
     assert (await smtp.send(ADA)).outcome is Outcome.ACCEPTED
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of 127.0.0.1, signed by itself, with its key in the same file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    file = tmp_path_factory.mktemp("tls") / "server.pem"
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=post-office"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"),
+            *("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", f"{file}.crt"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    file.write_bytes(file.read_bytes() + Path(f"{file}.crt").read_bytes())
+    return file
+
+
+@pytest.fixture(params=["starttls", "tls"])
+async def locked(
+    request: pytest.FixtureRequest, post_office: PostOffice, certificate: Path
+) -> dict[str, Any]:
+    """A server with TLS and a login; what an account there needs."""
+    await post_office.shut()
+    post_office.tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    post_office.tls.load_cert_chain(certificate)
+    post_office.tls_at_once = request.param == "tls"
+    post_office.password = "pässword"
+    await post_office.open()
+    login = {"username": "perennial", "password": "pässword"}
+    return {request.param: True, "ca_file": certificate, **login}
+
+
+async def test_a_server_with_tls_and_a_login_takes_mail(
+    post_office: PostOffice, locked: dict[str, Any]
+) -> None:
+    smtp = provider(post_office, **locked)
+    assert await smtp.reachable()
+    answers = [(await smtp.send(ADA)).outcome for _ in range(2)]
+    assert answers == [Outcome.ACCEPTED] * 2
+    assert post_office.seen == [("perennial.example", "perennial", True)] * 2
+    await smtp.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"password": "wrong"}, {"username": ""}, {"ca_file": None}, {"tls": False, "starttls": False}],
+    ids=["wrong_password", "no_login", "certificate_of_nobody", "in_the_clear"],
+)
+async def test_a_server_that_does_not_let_us_in_harms_no_message_and_hears_none(
+    post_office: PostOffice, locked: dict[str, Any], change: dict[str, Any]
+) -> None:
+    answer = await provider(post_office, **(locked | change), connect_timeout=0.5).send(ADA)
+    assert (answer.outcome, answer.nobody) == (Outcome.TRANSIENT, True), answer.said
+    assert await post_office.inbox.count() == 0
+    assert "pässword" not in answer.said
+
+
+async def test_tls_that_the_server_does_not_offer_is_not_done_without(
+    post_office: PostOffice,
+) -> None:
+    post_office.password = "secret"
+    login = {"username": "perennial", "password": "secret"}
+    answer = await provider(post_office, starttls=True, **login).send(ADA)
+    assert (answer.outcome, answer.nobody) == (Outcome.TRANSIENT, True), answer.said
+    assert not post_office.seen
+    plain = await provider(post_office, **login).send(ADA)
+    assert plain.outcome is Outcome.ACCEPTED, "settings allow that to this machine only"
+
+
 async def test_a_connection_closed_while_it_rested_costs_nothing(post_office: PostOffice) -> None:
     smtp = provider(post_office)
     await smtp.send(ADA)
@@ -171,7 +249,7 @@ async def test_nothing_leaves_us_once_the_message_is_another_dispatchers(
         *("", "ada", "ada@", "@example.com", "a@b@example.com, eve@example.com"),
         *("ada@example.com, eve@example.com", "ada@example.com\r\nBcc: eve@example.com"),
         *("<ada@example.com>", "ada @example.com", "ada@exam\x00ple.com", "ädä@example.com"),
-        f"ada@{'d' * 64}.com",
+        *(f"ada@{'d' * 64}.com", "ada@[", "ada@[127.0.0.1"),
     ],
 )
 async def test_what_can_not_be_an_address_is_refused_before_a_socket_opens(
@@ -182,13 +260,40 @@ async def test_what_can_not_be_an_address_is_refused_before_a_socket_opens(
     assert post_office.connections == 0
 
 
-@pytest.mark.parametrize("change", [{"subject": "a\r\nBcc: eve@example.com"}, {"name": "a\nb"}])
+SMUGGLED = "\r\nBcc: eve@example.com"
+IN_A_HEADER = [
+    *({"subject": f"a{SMUGGLED}"}, {"name": f"a{SMUGGLED}"}, {"address": f"ada@b.c{SMUGGLED}"}),
+    *({"sender": f"A <a@b.c>{SMUGGLED}"}, {"sender": f"A{SMUGGLED} <a@b.c>"}),
+    *({"reply_to": f"a@b.c{SMUGGLED}"}, {"unsubscribe_url": f"https://a.b/u{SMUGGLED}"}),
+    *({"thread": (f"1@a{SMUGGLED}",)}, {"thread": (f"1@a>{SMUGGLED}", "2@b")}),
+    *({"subject": "a\x00b"}, {"subject": "a\nb"}, {"reply_to": "a@b\x85.c"}, {"effect": "1\u2028"}),
+]
+IN_AN_ENVELOPE = [{"message_id": f"1@b{SMUGGLED}"}, {"return_path": f"a@b.c>{SMUGGLED}"}]
+
+
+@pytest.mark.parametrize("change", [*IN_A_HEADER, *IN_AN_ENVELOPE], ids=str)
 async def test_no_header_can_be_smuggled_in(
-    post_office: PostOffice, change: dict[str, str]
+    post_office: PostOffice, change: dict[str, Any]
 ) -> None:
-    answer: Answer = await provider(post_office).send(ADA._replace(**change))  # type: ignore[arg-type]
+    answer: Answer = await provider(post_office).send(ADA._replace(**change))
     assert answer.outcome is Outcome.PERMANENT
     assert await post_office.inbox.count() == 0
+    assert not any("eve" in address for address in post_office.tries)
+
+
+async def test_an_encoded_line_break_in_a_subject_is_text(post_office: PostOffice) -> None:
+    subject = "50%0d%0aBcc: eve@example.com =?utf-8?q?=0D=0ABcc:_eve@example.com?="
+    await provider(post_office).send(ADA._replace(subject=subject))
+    mail = await received(post_office)
+    assert mail["Bcc"] is None
+    assert mail["Subject"] == subject
+
+
+@pytest.mark.parametrize("said", ["auto-generated", "auto-replied", ""])
+async def test_a_mail_says_whether_a_machine_wrote_it(post_office: PostOffice, said: Any) -> None:
+    """RFC 3834 section 5; without the header a person did."""
+    await provider(post_office).send(ADA._replace(auto_submitted=said))
+    assert (await received(post_office))["Auto-Submitted"] == (said or None)
 
 
 async def test_an_international_domain_is_written_in_ascii(post_office: PostOffice) -> None:

@@ -61,6 +61,37 @@ def test_mail_is_taken_for_a_domain_only(tmp_path: Path) -> None:
             settings(tmp_path, inbound_domain=domain)
 
 
+@pytest.mark.parametrize(
+    "sender", ["", "hello", "X <hello@exämple.com>", "a@b.c, d@e.f", "X <a@[>", "X\n<a@b.c>"]
+)
+def test_a_sender_whose_mail_no_server_would_take_is_refused(tmp_path: Path, sender: str) -> None:
+    with pytest.raises(ValidationError, match="mail_from"):
+        settings(tmp_path, mail_from=sender)
+
+
+@pytest.mark.parametrize("domain", ["", "exämple.com", "a b", "x>.example", "x.example\n"])
+def test_a_domain_that_no_message_id_can_have_is_refused(tmp_path: Path, domain: str) -> None:
+    with pytest.raises(ValidationError, match="mail_domain"):
+        settings(tmp_path, mail_domain=domain)
+
+
+def test_a_password_goes_over_no_network_in_the_clear(tmp_path: Path) -> None:
+    login = {"smtp_username": "us", "smtp_password": "secret"}
+    for host in ("mail.example", "192.0.2.1", "localhost.example"):
+        with pytest.raises(ValidationError, match="CRM_SMTP_STARTTLS=true") as refusal:
+            settings(tmp_path, smtp_host=host, **login)
+        assert f"to {host} in the clear" in str(refusal.value)
+        for way in ("smtp_tls", "smtp_starttls"):
+            assert settings(tmp_path, smtp_host=host, **login, **{way: True})
+        assert settings(tmp_path, smtp_host=host)
+    for host in ("", "localhost", "127.0.0.1", "127.1.2.3", "::1"):
+        assert settings(tmp_path, smtp_host=host, **login)
+    with pytest.raises(ValidationError, match="choose one of CRM_SMTP_TLS"):
+        settings(tmp_path, smtp_tls=True, smtp_starttls=True)
+    with pytest.raises(ValidationError, match="smtp_tls_ca_file"):
+        settings(tmp_path, smtp_tls_ca_file=tmp_path / "missing")
+
+
 def test_one_port_for_two_servers_is_refused(tmp_path: Path) -> None:
     port = free_port()
     with pytest.raises(Refused, match="wanted by both the API and Temporal"):
