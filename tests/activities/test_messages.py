@@ -106,7 +106,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
 async def test_a_decision_keeps_what_it_was_made_upon(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice
 ) -> None:
-    """Which statement of the customer, and what was counted; of the address only that there is one."""
+    """Which statement, and how many were counted; of the address only that there is one."""
     [customer] = await queue(sessions, Template.WIN_BACK, consent=ConsentState.GRANTED)
     async with sessions.begin() as session:
         stated = sa.select(Consent.occurred_at).where(Consent.customer_id == customer)
