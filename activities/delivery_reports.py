@@ -26,7 +26,7 @@ from domain.clock import Clock
 from domain.delivery_reports import ReportKind, next_state, was_taken
 from domain.errors import where
 from domain.lifecycle import OptedOut
-from domain.messages import Channel, MessageState, Purpose
+from domain.messages import Channel, MessageState, Purpose, SettledBy
 from domain.processes import PHASES, Phase, lifecycle_workflow_id
 from temporal_runtime import tell_process
 
@@ -200,6 +200,7 @@ class _Batch:
             await suppress(session, await _too_often_given_up(session, self._expired))
 
 
+_still_unknown = sa.bindparam("still_unknown", type_=sa.Boolean)
 _WRITE = (
     sa.update(_messages)
     .where(_messages.c.id == sa.bindparam("message"))
@@ -210,8 +211,13 @@ _WRITE = (
         provider=sa.bindparam("new_provider"),
         provider_answer=sa.bindparam("new_answer"),
         # The token stays with a claim: by it the dispatcher adds its own yes (`_SETTLE`).
-        unknown_since=sa.case(
-            (sa.bindparam("still_unknown", type_=sa.Boolean), _messages.c.unknown_since)
+        unknown_since=sa.case((_still_unknown, _messages.c.unknown_since)),
+        settled_by=sa.case(
+            (
+                sa.and_(_messages.c.unknown_since.is_not(None), sa.not_(_still_unknown)),
+                SettledBy.EVIDENCE,
+            ),
+            else_=_messages.c.settled_by,
         ),
     )
 )

@@ -40,7 +40,7 @@ _STAFF = Reader(
     tone=None,
     zone="UTC",
     clock=REAL_TIME,
-    consents={},
+    stated={},
     open_cases=(),
     sent={},
 )
@@ -434,6 +434,7 @@ def _decision(
             channel=channel,
             address=address,
             consents=reader.consents,
+            stated=reader.stated.get(f"{channel}/{due.purpose}"),
             suppressed_because=reason,
             open_cases=reader.open_cases,
             quiet_hours=policy.quiet_hours(channel, due.purpose) if of_customer else None,

@@ -10,7 +10,7 @@ from activities.message_claims import Claim, DispatchRules
 from activities.message_queue import Settlement
 from database.customers import clock_in
 from domain.contacts import Decision, Outcome
-from domain.messages import MessageClass, MessageState
+from domain.messages import MessageClass, MessageState, SettledBy
 from messaging.provider import Answer
 from messaging.provider import Outcome as Answered
 
@@ -51,16 +51,19 @@ class Fates:
         taken_at = found.get(row.message_id)
         if taken_at is None:
             words = "its answer was lost; the provider has not taken it"
+            state, delay = MessageState.QUEUED, 0.0
             if self.rules.gives_up(row.due_since):
-                return _of_nobody(row, MessageState.FAILED, words)
-            delay = self.rules.retry_delay(row.attempts) if row.attempts > 1 else 0.0
-            return _of_nobody(row, MessageState.QUEUED, words, delay=delay)
+                state = MessageState.FAILED
+            elif row.attempts > 1:
+                delay = self.rules.retry_delay(row.attempts)
+            return _of_nobody(row, state, words, delay=delay, settled_by=SettledBy.EVIDENCE)
         return _of_nobody(
             row,
             MessageState.ACCEPTED,
             "its answer was lost; found at the provider by its Message-ID",
             accepted_at=taken_at,
             told_at=clock_in(row).business(taken_at),
+            settled_by=SettledBy.EVIDENCE,
         )
 
     def is_for_class(self, row: Any, repeat_within: timedelta | None) -> bool:
@@ -80,16 +83,20 @@ class Fates:
         """Selling is never sent again blindly, and nothing is a second time."""
         if row.message_class is MessageClass.MARKETING:
             words = "its answer was lost; marketing is never sent again blindly"
-            return _of_nobody(row, MessageState.UNKNOWN, words)
+            return _of_nobody(row, MessageState.UNKNOWN, words, settled_by=SettledBy.CLASS)
         if row.possible_duplicate:
             words = "its answer was lost a second time; it was sent again once, and is not any more"
-            return _of_nobody(row, MessageState.UNKNOWN, words)
+            return _of_nobody(row, MessageState.UNKNOWN, words, settled_by=SettledBy.CLASS)
         left = self.rules.resend_after - (row.now - row.since)
         if left > timedelta(0):
             words = "its answer was lost; waiting for evidence"
             return _of_nobody(row, MessageState.SENDING, words, delay=left.total_seconds())
         words = "its answer was lost and nothing was heard since; sent again"
-        return _of_nobody(row, MessageState.QUEUED, words, possible_duplicate=True)
+        return _of_nobody(
+            *(row, MessageState.QUEUED, words),
+            possible_duplicate=True,
+            settled_by=SettledBy.CLASS,
+        )
 
     def not_asked_again(self, row: Any, decision: Decision) -> Settlement:
         """The rules forbid to repeat what may have been sent."""
@@ -122,12 +129,15 @@ class _Written:
 
     def accepted(self, at: datetime) -> Settlement:
         return self._settlement(
-            MessageState.ACCEPTED, accepted_at=at, told_at=self.claim.clock.business(at)
+            MessageState.ACCEPTED,
+            accepted_at=at,
+            told_at=self.claim.clock.business(at),
+            settled_by=self._settled_by,
         )
 
     def failed(self, bad_address: bool) -> Settlement:
         address = (self.claim.channel, self.claim.outgoing.address) if bad_address else None
-        return self._settlement(MessageState.FAILED, suppress=address)
+        return self._settlement(MessageState.FAILED, suppress=address, settled_by=self._settled_by)
 
     def again(self, delay: float, uncounted: int = 0) -> Settlement:
         return self._settlement(MessageState.QUEUED, delay=delay, uncounted=uncounted)
@@ -135,6 +145,11 @@ class _Written:
     def unknown(self, delay: float) -> Settlement:
         """Still `sending`, but nobody's: looked into after the delay."""
         return self._settlement(MessageState.SENDING, delay=delay)
+
+    @property
+    def _settled_by(self) -> SettledBy | None:
+        """A provider that was asked again under the key it knows says what it made of it."""
+        return SettledBy.EVIDENCE if self.claim.is_repeat else None
 
     def _settlement(self, state: MessageState, **more: Any) -> Settlement:
         return Settlement(

@@ -37,9 +37,9 @@ from database.queries.policies import current_policy
 from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
 from domain.clock import Clock
-from domain.contacts import ConsentState
+from domain.contacts import ConsentState, Stated
 from domain.fairness import Waiting
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.plain_text import clean
 from domain.policies import CaseKind, ContactPolicy, PolicyKind
 from domain.sending import ProviderName
@@ -175,6 +175,7 @@ _DECIDE = (
 
 _settled = _given(
     id=sa.Uuid,
+    at=sa.Text,
     token=sa.Text,
     state=sa.Text,
     delay=sa.Float,
@@ -184,12 +185,27 @@ _settled = _given(
     answer=sa.Text,
     uncounted=sa.Integer,
     possible_duplicate=sa.Boolean,
+    settled_by=sa.Text,
 )
 _is_sending = sa.text("messages.state = 'sending'")
 # A report was here before the dispatcher's own yes, and left it the token: it adds what only it
 # knows. Nothing else that it could say is of use then.
 _was_overtaken = sa.and_(_settled.c.token.is_not(None), _settled.c.state == "accepted")
 _answer = _messages.c.provider_answer
+_LONGEST_CONVERSATION = 20  # answers: the first, which tells how it began, and the newest
+_said = sa.func.coalesce(_messages.c.conversation, sa.cast([], JSONB))
+_kept = sa.case(
+    (sa.func.jsonb_array_length(_said) < _LONGEST_CONVERSATION, _said),
+    else_=_said.op("-", return_type=JSONB())(sa.literal(1, sa.Integer)),  # the one after the first
+)
+_now_said = sa.func.jsonb_build_object(
+    *("at", _settled.c.at),
+    *("provider", _settled.c.provider),
+    *("attempt", _messages.c.attempts),
+    *("answer", _settled.c.answer),
+    *("then", _settled.c.state),
+    type_=JSONB,
+)
 _SETTLE = (
     sa.update(_messages)
     .where(
@@ -216,6 +232,8 @@ _SETTLE = (
         ),
         attempts=_messages.c.attempts - _settled.c.uncounted,
         possible_duplicate=_messages.c.possible_duplicate | _settled.c.possible_duplicate,
+        conversation=_kept.concat(_now_said),
+        settled_by=sa.func.coalesce(_settled.c.settled_by, _messages.c.settled_by),
     )
     .returning(_settled.c.state)
 )
@@ -235,11 +253,14 @@ class Settlement:
     told_at: datetime | None = None
     uncounted: int = 0  # attempts that were none
     possible_duplicate: bool = False
+    settled_by: SettledBy | None = None  # where its outcome was unknown
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))  # machine time of the answer
     suppress: tuple[Channel, str] | None = None  # an address that takes no mail
 
     def row(self) -> dict[str, Any]:
         return {
             "id": str(self.id),
+            "at": self.at.isoformat(),
             "token": self.token,
             "state": self.state,
             "delay": self.delay,
@@ -249,6 +270,7 @@ class Settlement:
             "answer": clean(self.answer),  # one that can't be stored would hold up all others
             "uncounted": self.uncounted,
             "possible_duplicate": self.possible_duplicate,
+            "settled_by": self.settled_by,
         }
 
 
@@ -262,7 +284,7 @@ class Reader:
     tone: Tone | None
     zone: str
     clock: Clock
-    consents: Mapping[str, ConsentState]
+    stated: Mapping[str, Stated]  # "<channel>/<purpose>" -> the newest statement
     open_cases: tuple[CaseKind, ...]  # of the kinds that selling waits for
     # When he was written to, by contact ("<channel>/<purpose>"), for those that are capped. A claim
     # adds its own, so that the next message of the batch knows of it.
@@ -270,6 +292,10 @@ class Reader:
     chosen_locale: str | None = None  # these three by himself
     preferred_channel: Channel | None = None
     marketing_paused_until: datetime | None = None
+
+    @property
+    def consents(self) -> dict[str, ConsentState]:
+        return {contact: said.state for contact, said in self.stated.items()}
 
 
 @dataclass(frozen=True)
@@ -340,7 +366,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     """
     ids = sorted({row.customer_id for row in due if row.customer_id is not None})
     customers = await _lock_customers(session, ids) if ids else []
-    consents = await _consents(session, ids) if ids else {}
+    stated = await _statements(session, ids) if ids else {}
     addresses = await _addresses(session, ids) if ids else {}
     selling = [row.customer_id for row in due if row.message_class is MessageClass.MARKETING]
     policy = cast(ContactPolicy, await current_policy(session, PolicyKind.CONTACT))
@@ -367,7 +393,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
                 tone=row.tone,
                 zone=row.zone,
                 clock=clocks[row.id],
-                consents=consents.get(row.id, {}),
+                stated=stated.get(row.id, {}),
                 open_cases=tuple(cases.get(row.id, ())),
                 sent=sent.setdefault(row.id, {}),
                 chosen_locale=row.chosen_locale,
@@ -587,7 +613,10 @@ _LOCK_CUSTOMERS = (
     .with_for_update(read=True, of=Customer)
 )
 _newest_consents = (
-    sa.select(Consent.customer_id, Consent.channel, Consent.purpose, Consent.state)
+    sa.select(
+        *(Consent.customer_id, Consent.channel, Consent.purpose),
+        *(Consent.state, Consent.occurred_at, Consent.source),
+    )
     .ext(distinct_on(Consent.customer_id, Consent.channel, Consent.purpose))
     .where(Consent.customer_id == _ids, is_known(Consent.channel, Consent.purpose))
     .order_by(
@@ -649,11 +678,12 @@ async def _lock_customers(session: AsyncSession, ids: list[UUID]) -> Sequence[An
     return (await session.execute(_LOCK_CUSTOMERS, {"ids": ids})).all()
 
 
-async def _consents(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[str, ConsentState]]:
-    consents: dict[UUID, dict[str, ConsentState]] = {}
+async def _statements(session: AsyncSession, ids: list[UUID]) -> dict[UUID, dict[str, Stated]]:
+    stated: dict[UUID, dict[str, Stated]] = {}
     for row in await session.execute(_CONSENTS, {"ids": ids}):
-        consents.setdefault(row.customer_id, {})[f"{row.channel}/{row.purpose}"] = row.state
-    return consents
+        said = Stated(row.state, row.occurred_at, row.source)
+        stated.setdefault(row.customer_id, {})[f"{row.channel}/{row.purpose}"] = said
+    return stated
 
 
 async def _addresses(

@@ -197,11 +197,14 @@ CHECKS = (
     ),
     Check(
         "messages_unexplained",
-        "{count} messages were not sent and nothing says why",
+        "{count} messages were sent, or were not, and nothing says why",
         f"""
         SELECT x.key FROM messages x
         WHERE {_WITHIN} AND (
-            (x.state IN ('suppressed','held','cancelled') AND x.decision IS NULL)
+            -- A silence has one by a constraint. What was sent before conversations were kept is
+            -- left: nobody can explain it any more.
+            (x.state IN ('accepted','delivered','bounced','complained','unknown')
+                AND x.decision IS NULL AND x.conversation IS NOT NULL)
             OR (x.state = 'held' AND x.not_before < now() - interval '5 minutes'
                 AND {_NONE_GOES})
             OR (x.state IN ('failed','bounced','complained','unknown')

@@ -10,6 +10,7 @@ from api.deps import Held, Resources
 from api.errors import Code, FieldError, Problem
 from api.observed import Figures
 from database.queries import health
+from database.queries.operations import message_doubts
 
 router = APIRouter(tags=["health"])
 
@@ -70,6 +71,13 @@ async def _stored(held: Resources) -> CollectorRegistry:
     up = Gauge("perennial_database_up", "1: PostgreSQL answers", registry=registry)
     processes = Gauge("perennial_processes", "Processes", ["kind", "state"], registry=registry)
     messages = Gauge("perennial_messages", "Messages", ["state"], registry=registry)
+    doubts = Gauge(
+        "perennial_message_doubts",
+        "Messages of unknown outcome, and what came of those that were: settled by evidence or by"
+        " class, perhaps sent twice",
+        ["doubt"],
+        registry=registry,
+    )
     age = Gauge("perennial_outbox_age_seconds", "Age of the oldest message due", registry=registry)
     tasks = Gauge("perennial_open_tasks", "Tasks for people", ["role"], registry=registry)
     try:
@@ -78,6 +86,8 @@ async def _stored(held: Resources) -> CollectorRegistry:
                 processes.labels(kind, state).set(count)
             for state, count in await health.messages_by_state(session):
                 messages.labels(state).set(count)
+            for doubt, count in (await message_doubts(session))._asdict().items():
+                doubts.labels(doubt).set(count)
             age.set(await health.outbox_age(session))
             for role, count in await health.open_tasks(session):
                 tasks.labels(role).set(count)

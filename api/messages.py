@@ -19,8 +19,8 @@ from database.delivery_reports import DeliveryReportRow
 from database.messages import Message
 from database.reactions import MessageReaction, ReactionKind
 from database.received_mails import ReceivedMail
-from domain.contacts import Decision
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.contacts import DecidedOn, Decision
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.received_mails import MailKind, MailOutcome
 
 router = APIRouter(prefix="/messages", tags=["messages"], route_class=ApiRoute)
@@ -50,6 +50,9 @@ class MessageView(BaseModel):
     accepted_at: datetime | None
     told_at: datetime | None
     possible_duplicate: bool
+    settled_by: SettledBy | None = Field(
+        description="how an unknown outcome was settled; null: it was not, or never unknown"
+    )
 
 
 class MessageDetail(MessageView):
@@ -93,14 +96,30 @@ class Wording(BaseModel):
     locale: str | None = Field(description="of the reader")
 
 
+class Said(BaseModel):
+    """One answer of a provider, or what was found out where it got lost."""
+
+    at: datetime = Field(description="the machine's time")
+    provider: str | None
+    attempt: int = Field(description="counted from 1; a closed door is no attempt")
+    answer: str = Field(examples=["450 4.2.0 greylisted"])
+    then: MessageState = Field(description="what the message became by it")
+
+
 class ProviderSaid(BaseModel):
     """What came of handing it over; empty for a message that nobody tried to send."""
 
     name: str | None
     attempts: int
-    answer: str | None
+    answer: str | None = Field(description="the newest")
+    conversation: list[Said] = Field(
+        description="the first answer and the 19 newest; of older versions none were kept"
+    )
     accepted_at: datetime | None = Field(description="the machine's time")
     possible_duplicate: bool
+    settled_by: SettledBy | None = Field(
+        description="how an unknown outcome was settled; null: it was not, or never unknown"
+    )
 
 
 class Reaction(BaseModel):
@@ -133,6 +152,7 @@ class Explanation(BaseModel):
     asked: Asked
     decided_by: str | None = Field(description="the rule; null while nothing is decided")
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
+    facts: DecidedOn | None = Field(description="null: not decided, or by an older version")
     held_until: datetime | None = Field(description="business time, where it is known")
     wording: Wording
     provider: ProviderSaid
@@ -154,6 +174,8 @@ async def list_messages(
     template: Annotated[Template | None, Query()] = None,
     state: Annotated[MessageState | None, Query()] = None,
     channel: Annotated[Channel | None, Query()] = None,
+    possible_duplicate: Annotated[bool | None, Query()] = None,
+    settled_by: Annotated[SettledBy | None, Query()] = None,
 ) -> Page[MessageView]:
     """Messages, the latest asked for first."""
     filters = {
@@ -162,6 +184,8 @@ async def list_messages(
         "template": template,
         "state": state,
         "channel": channel,
+        "possible_duplicate": possible_duplicate,
+        "settled_by": settled_by,
     }
     given = {name: value for name, value in filters.items() if value is not None}
     return await read_page(
@@ -181,8 +205,8 @@ async def show_message(message_id: UUID, session: Session) -> MessageDetail:
 
 @router.get("/{message_id}/explanation")
 async def explain_message(message_id: UUID, session: Session) -> Explanation:
-    """Who asked for it, each rule consulted, which one decided, what the provider said, what was
-    reported afterwards, and what came back.
+    """Who asked for it, each rule consulted, which one decided and upon which facts, all that the
+    provider said, what was reported afterwards, and what came back.
     """
     message = await _message(session, message_id)
     decision = Decision.model_validate(message.decision) if message.decision else None
@@ -190,7 +214,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
     return Explanation(
         message_id=message_id,
         state=message.state,
-        words=_words(message, decision) + _words_about_deletion(message),
+        words=_words(message, decision) + _words_of_doubt(message) + _words_about_deletion(message),
         asked=Asked(
             workflow_id=message.workflow_id,
             step=message.step,
@@ -199,6 +223,7 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
         ),
         decided_by=decision.decided_by if decision else None,
         rules=[RuleConsulted.model_validate(rule.model_dump()) for rule in rules],
+        facts=decision.facts if decision else None,
         held_until=decision.until if decision else None,
         wording=Wording(
             template=message.template, version=message.template_version, locale=message.locale
@@ -207,8 +232,10 @@ async def explain_message(message_id: UUID, session: Session) -> Explanation:
             name=message.provider,
             attempts=message.attempts,
             answer=message.provider_answer,
+            conversation=[Said.model_validate(one) for one in message.conversation or ()],
             accepted_at=message.accepted_at,
             possible_duplicate=message.possible_duplicate,
+            settled_by=message.settled_by,
         ),
         reports=await _reports(session, message_id),
         reactions=[Reaction.model_validate(one) for one in await _reactions(session, message_id)],
@@ -259,6 +286,22 @@ def _words_about_deletion(message: Message) -> str:
     if message.text_deleted_at is None:
         return ""
     return f" Its text was deleted on {message.text_deleted_at:%Y-%m-%d} under the storage policy."
+
+
+_ON_THE_WAY = (MessageState.QUEUED, MessageState.SENDING)  # their words say it themselves
+_PERHAPS_TWICE = (
+    *(MessageState.ACCEPTED, MessageState.DELIVERED),
+    *(MessageState.BOUNCED, MessageState.COMPLAINED, MessageState.UNKNOWN),
+)
+
+
+def _words_of_doubt(message: Message) -> str:
+    """What its state alone would hide: it was sent again after an answer had been lost."""
+    if not message.possible_duplicate or message.state in _ON_THE_WAY:
+        return ""
+    if message.state in _PERHAPS_TWICE:
+        return " It may have arrived twice: the answer to an earlier attempt was lost."
+    return " An earlier attempt may have arrived: its answer was lost."
 
 
 def _words_on_the_way(message: Message) -> str:

@@ -2,17 +2,18 @@
 
 Ours is the whole path of a batch: rows in PostgreSQL, claimed and decided about, rendered,
 composed, handed over by the product's worker, settled; from the commit that queues them until the
-last one is taken. Bare is aiosmtplib with as many connections, the same bytes and the same sink.
-The sink is a process of its own that keeps nothing; once the product's local inbox, which has each
-mail on disk before its answer, stands in for it.
+last one is taken. The sink is a process of its own that keeps nothing. In the first round the
+product's local inbox, which has each mail on disk before its answer, stands in for it; what that
+keeps is what bare sends: aiosmtplib with as many connections, the same bytes and the same sink.
 """
 
 import asyncio
+import sqlite3
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -28,8 +29,6 @@ from benchmarks.reports import listening
 from database.base import Sessions, connect
 from database.messages import Message
 from domain.messages import MESSAGES, Channel, MessageState, Template, message_key
-from messaging.compose import compose_email
-from messaging.provider import OutgoingMessage
 from messaging.render import sample_context
 from messaging.smtp import SmtpAccount
 from supervisor.ports import free_port, is_answered
@@ -46,9 +45,12 @@ _MIX = (
 )
 
 
-class _Mail(NamedTuple):
+class SentMail(NamedTuple):
+    """The envelope and the bytes that went over the wire."""
+
+    sender: str
     to: str
-    text: bytes
+    raw: bytes
 
 
 async def measure_messages(
@@ -58,20 +60,19 @@ async def measure_messages(
     say(f"messages: {rounds} rounds of {count}")
     sessions = connect(installation.database_url)
     ours, bare = [], []
-    mails: Sequence[_Mail] = []
     async with listening(installation.reports):
+        with installation.worker("ours"):
+            await _hand_over(sessions, _WARM_UP)
+            inbox = await _hand_over(sessions, count)
+        mails = newest_mails(installation.settings.inbox, count)
         with _sink(installation) as port:
             elsewhere = {"CRM_SMTP_HOST": "127.0.0.1", "CRM_SMTP_PORT": str(port)}
             with installation.worker("ours", **elsewhere):
                 await _hand_over(sessions, _WARM_UP)
                 for number in range(1, rounds + 1):
                     ours.append(await _hand_over(sessions, count))
-                    mails = mails or await _composed(sessions, count)
-                    bare.append(await _hand_over_bare(port, mails))
+                    bare.append(await hand_over_bare(port, mails))
                     say(f"round {number}: ours {ours[-1]:.0f}/s, bare {bare[-1]:.0f}/s")
-        with installation.worker("ours"):
-            await _hand_over(sessions, _WARM_UP)
-            inbox = await _hand_over(sessions, count)
     await sessions.kw["bind"].dispose()
     return {
         "per_s": round(median(ours), 1),
@@ -79,7 +80,7 @@ async def measure_messages(
         "ratio": round(median(o / b for o, b in zip(ours, bare, strict=True)), 3),
         "inbox_per_s": round(inbox, 1),
         "messages": count,
-        "bytes": sum(len(mail.text) for mail in mails) // len(mails),
+        "bytes": sum(len(mail.raw) for mail in mails) // len(mails),
         "rounds": [round(one, 1) for one in ours],
         "bare_rounds": [round(one, 1) for one in bare],
     }
@@ -134,36 +135,21 @@ def _row(customer: Any, number: int) -> dict[str, Any]:
     }
 
 
-async def _composed(sessions: Sessions, count: int) -> Sequence[_Mail]:
-    """The newest so many, as the bytes that went over the wire."""
-    newest = sa.select(Message).order_by(Message.id.desc()).limit(count)
-    async with sessions() as session:
-        return [
-            _Mail(row.address or "", compose_email(_SENDER, _outgoing(row)))
-            for row in await session.scalars(newest)
-        ]
+def newest_mails(inbox: Path, count: int) -> Sequence[SentMail]:
+    """The newest so many that the inbox was given."""
+    query = "SELECT mail_from, rcpt_to, raw FROM mails ORDER BY id DESC LIMIT ?"
+    with closing(sqlite3.connect(inbox)) as kept:
+        return [SentMail(*row) for row in kept.execute(query, (count,))]
 
 
-def _outgoing(row: Message) -> OutgoingMessage:
-    return OutgoingMessage(
-        effect=str(row.id),
-        message_id=row.message_id or "",
-        address=row.address or "",
-        name="Ada",
-        subject=row.subject or "",
-        text=row.text or "",
-        html=row.html,
-    )
-
-
-async def _hand_over_bare(port: int, mails: Sequence[_Mail]) -> float:
+async def hand_over_bare(port: int, mails: Sequence[SentMail]) -> float:
     waiting = deque(mails)
 
     async def send() -> None:
         async with aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False) as smtp:
             while waiting:
                 mail = waiting.popleft()
-                await smtp.sendmail(_SENDER, [mail.to], mail.text)
+                await smtp.sendmail(mail.sender, [mail.to], mail.raw)
 
     begun = time.perf_counter()
     connections = SmtpAccount("127.0.0.1", port, _SENDER).connections

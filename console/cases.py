@@ -14,6 +14,7 @@ from console.case_clocks import clocks_of
 from console.conversation import Entry, conversation_of
 from console.desk import AtDesk, Desk, Json, Refused, Undo
 from console.mail_frames import mail_frame
+from console.manner import manner_of
 from console.routes import ConsoleRoute
 from console.steps import step_shown
 from database.customers import clock_in
@@ -266,12 +267,14 @@ async def _conversation(desk: Desk, case_id: UUID) -> list[Entry]:
 async def _page(desk: Desk, case_id: UUID, draft: _Draft) -> Response:
     case = await desk.get(f"/cases/{case_id}")
     customer_id = case["customer_id"]
+    customer = await desk.get(f"/customers/{customer_id}")
     async with desk.database() as session:
         row = (await session.execute(cases_with_clocks().where(Case.id == case_id))).one()
         messages = await messages_of(session, support_workflow_id(case_id))
         lines = await lines_of(session, support_workflow_id(case_id))
         names = await names_of_staff(session)
         owners = await who_works_cases(session)
+        manner = await manner_of(session, customer, time_of(row).now)
     entries = conversation_of(case, messages, lines, clock_in(row))
     process = await desk.get(f"/processes/{case['workflow_id']}")
     tasks = await desk.get("/tasks", workflow_id=case["workflow_id"], limit=200)
@@ -292,7 +295,8 @@ async def _page(desk: Desk, case_id: UUID, draft: _Draft) -> Response:
         process=process,
         tasks=[task for task in tasks["items"] if not task["ended_at"]],
         others=[one for one in others["items"] if one["id"] != case["id"]],
-        customer=await desk.get(f"/customers/{customer_id}"),
+        customer=customer,
+        manner=manner,
         order=case["order_id"] and await desk.get(f"/orders/{case['order_id']}"),
         feedback=(await desk.get("/feedback", customer_id=customer_id, limit=3))["items"],
         policy=(await desk.get("/policies/support"))["current"]["document"],

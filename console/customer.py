@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from api.errors import Code, Problem
 from api.processes import temporal_url
 from console.desk import PREFIX, AtDesk, Desk, Json, Undo, segment
+from console.manner import manner_of
 from console.rendering import moment, words
 from console.routes import ConsoleRoute
 from console.steps import step_shown
@@ -60,13 +61,16 @@ async def show_customer(desk: AtDesk, customer_id: UUID) -> Response:
     async with desk.database() as session:
         around = await read_relationship(session, customer_id, used)
         shown = await _with_words(session, customer_id, lines["items"])
-    if around is None:
-        raise Problem(Code.UNKNOWN_CUSTOMER, f"there is no customer {customer_id}")
+        if around is None:
+            raise Problem(Code.UNKNOWN_CUSTOMER, f"there is no customer {customer_id}")
+        now = around.clock.business(datetime.now(UTC))
+        manner = await manner_of(session, customer, now)
     return desk.page(
         "customers/one.html",
         customer=customer,
         around=around,
-        now=around.clock.business(datetime.now(UTC)),
+        manner=manner,
+        now=now,
         speed=around.clock.speed,
         rail=rail_of(customer, around.latest),
         flags=flags_of(customer, around),

@@ -14,7 +14,7 @@ from console.rendering import pairs, words
 from console.routes import ConsoleRoute
 from database.queries.message_list import COUNTED, beside, count_states
 from domain.clock import Clock
-from domain.messages import Channel, MessageState, Template
+from domain.messages import Channel, MessageState, SettledBy, Template
 from domain.sms_segments import sms_size
 
 router = APIRouter(route_class=ConsoleRoute)
@@ -49,7 +49,10 @@ _PROCESSES = ("customer", "marketing", "delivery", "case", "follow-up", "retenti
 
 @router.get("/messages")
 async def list_messages(desk: AtDesk) -> Response:
-    filters = desk.filters("state", "template", "channel", "customer_id", "cursor")
+    filters = desk.filters(
+        *("state", "template", "channel", "settled_by", "possible_duplicate"),
+        *("customer_id", "cursor"),
+    )
     wanted = desk.filters("customer").get("customer", "")
     candidates = await _candidates(desk, wanted) if wanted else []
     if len(candidates) == 1:
@@ -74,6 +77,7 @@ async def list_messages(desk: AtDesk) -> Response:
         tabs=[("", "All"), *said],
         templates=pairs(Template),
         channels=pairs(Channel),
+        settled=pairs(SettledBy),
         wanted=wanted,
         candidates=candidates,
         customer=await desk.get(f"/customers/{customer_id}") if customer_id else None,
@@ -98,6 +102,7 @@ async def show_message(desk: AtDesk, message_id: UUID) -> Response:
         process=await _process(desk, message["workflow_id"]),
         sms=sms_size(message["text"]) if message["channel"] == "sms" and message["text"] else None,
         rules=_RULES,
+        known=_known(why["facts"]) if why["facts"] else [],
         steered_by=_STEERED_BY,
     )
 
@@ -126,6 +131,38 @@ async def _process(desk: Desk, workflow_id: str) -> Json:
         if refused.status != 404:
             raise
         return None
+
+
+def _known(facts: Json) -> list[tuple[str, str]]:
+    """What the decision was made upon, as far as there is something to say."""
+    consent = words(facts["consent"] or "nothing stated")
+    if facts["consent_at"]:
+        stated = _at(facts["consent_at"])
+        consent += f", stated on {stated:%Y-%m-%d %H:%M} UTC ({words(facts['consent_source'])})"
+    known = [
+        ("Asked at", f"{_at(facts['at']):%Y-%m-%d %H:%M} UTC, for {facts['zone']}"),
+        ("Consent", consent),
+        ("Address", _address(facts)),
+    ]
+    if facts["quiet_hours"]:
+        hours = facts["quiet_hours"]
+        known.append(("Quiet hours", f"{hours['begins'][:5]} to {hours['ends'][:5]}"))
+    if facts["cap"]:
+        known.append(("Sent lately", f"{facts['sent']}, of {facts['cap']['at_most']} at most"))
+    if facts["open_cases"]:
+        known.append(("Open cases", ", ".join(map(words, facts["open_cases"]))))
+    if facts["marketing_paused_until"]:
+        known.append(("Paused until", facts["marketing_paused_until"][:10]))
+    claims = [f"{name} until {day or 'never'}" for name, day in facts["claims"].items()]
+    if claims:
+        known.append(("Claims", ", ".join(claims)))
+    return known
+
+
+def _address(facts: Json) -> str:
+    if not facts["address_known"]:
+        return f"none for {facts['channel']}"
+    return "suppressed" if facts["suppressed"] else "known, not suppressed"
 
 
 def _history(message: Json, why: Json, clock: Clock) -> list[tuple[datetime, str, str]]:

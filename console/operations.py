@@ -10,7 +10,12 @@ from console.desk import AtDesk
 from console.processes import REASONS, unless_away
 from console.providers import provider_lines
 from console.routes import ConsoleRoute
-from database.queries.operations import last_verification, message_figures, refusing_providers
+from database.queries.operations import (
+    last_verification,
+    message_doubts,
+    message_figures,
+    refusing_providers,
+)
 from database.queries.policies import current_policy
 from database.queries.processes import names_of
 from domain.policies import PolicyKind, SendingPolicy
@@ -28,6 +33,7 @@ async def show_operations(desk: AtDesk) -> Response:
     known = troubles["items"] if troubles else []
     async with desk.database() as session:
         figures = await message_figures(session)
+        doubts = await message_doubts(session)
         refusing = await refusing_providers(session)
         policy = cast(SendingPolicy, await current_policy(session, PolicyKind.SENDING))
         verified = await last_verification(session)
@@ -38,6 +44,7 @@ async def show_operations(desk: AtDesk) -> Response:
         names={str(customer_id): name for customer_id, name in names.items()},
         queues=queues,
         figures=figures,
+        doubts=doubts,
         providers=provider_lines(policy, refusing, datetime.now(UTC).date()),
         fall_back_after=policy.fall_back_after,
         verified=verified,

@@ -5,10 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, uuid_key, written_now
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 
 
 class Message(Base):
@@ -58,9 +59,12 @@ class Message(Base):
     asked_under: Mapped[str | None]  # the key it was asked under; only that shows it to be the same
     unknown_since: Mapped[datetime | None]  # machine time of the claim whose answer is missing
     provider_answer: Mapped[str | None]
+    # Each answer and what it led to, the first and the newest: see activities/message_queue.py.
+    conversation: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     decision: Mapped[dict[str, Any] | None]
     not_after: Mapped[datetime | None]  # business time: its deadline
     possible_duplicate: Mapped[bool] = mapped_column(default=False)
+    settled_by: Mapped[SettledBy | None]  # the newest time that its outcome was unknown
     process_told_at: Mapped[datetime | None]  # of an undeliverable message
 
     __table_args__ = (
@@ -96,6 +100,16 @@ class Message(Base):
             "ix_messages_in_trouble",
             *("state", "queued_at"),
             postgresql_where=sa.text("state IN ('unknown','failed')"),
+        ),
+        sa.Index(
+            "ix_messages_possible_duplicates",
+            "id",
+            postgresql_where=sa.text("possible_duplicate"),
+        ),
+        sa.Index(
+            "ix_messages_settled_by",
+            *("settled_by", "id"),
+            postgresql_where=sa.text("settled_by IS NOT NULL"),
         ),
         sa.Index(
             "ix_messages_untold",

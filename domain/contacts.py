@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from domain.messages import Channel, MessageClass, Purpose
 from domain.payload import Payload
@@ -26,6 +26,14 @@ class Outcome(StrEnum):
     CANCEL = "cancel"  # its moment has passed
 
 
+class Stated(NamedTuple):
+    """What a customer stated about a contact: when, in business time, and by which way."""
+
+    state: ConsentState
+    at: datetime
+    source: str
+
+
 class ContactFacts(BaseModel):
     """What is known at the moment of the claim. All moments are business time."""
 
@@ -38,6 +46,7 @@ class ContactFacts(BaseModel):
     address: str | None
     zone: str = "UTC"  # where the customer lives, IANA
     consents: Mapping[str, ConsentState] = {}  # "<channel>/<purpose>" -> the newest statement
+    stated: Stated | None = None  # of them the one about this channel and purpose, for the record
     suppressed_because: str | None = None  # hard bounce, complaint, STOP: everything but by phone
     open_cases: tuple[CaseKind, ...] = ()  # of those kinds that selling waits for
     quiet_hours: QuietHours | None = None  # the policy's for this channel and purpose
@@ -57,6 +66,29 @@ class Rule(Payload):
     because: str
 
 
+class DecidedOn(Payload):
+    """The facts that a decision was made upon, as they are kept with it: nothing personal, such as
+    the address or why it is suppressed. Moments are business time.
+    """
+
+    at: datetime
+    zone: str = Field(description="where the customer lives, IANA")
+    channel: Channel
+    address_known: bool
+    suppressed: bool = Field(description="whether the address takes nothing of the kind")
+    consent: ConsentState | None = Field(description="null: nothing was stated about it")
+    consent_at: datetime | None = Field(description="when it was stated")
+    consent_source: str | None = Field(description="how it was stated, such as a form or a link")
+    process_ended: bool = Field(description="of a message that belongs to a series")
+    not_after: datetime | None = Field(description="the message's own deadline")
+    claims: Mapping[str, date | None] = Field(description="each with its last day; null: refused")
+    open_cases: tuple[CaseKind, ...] = Field(description="of the kinds that selling waits for")
+    marketing_paused_until: datetime | None = Field(description="by the customer")
+    quiet_hours: QuietHours | None = Field(description="null: it keeps none")
+    cap: ContactCap | None = Field(description="null: it has none")
+    sent: int | None = Field(description="counted for the limit, without this one")
+
+
 class Decision(Payload):
     """The answer with every rule consulted; the last one decided."""
 
@@ -65,6 +97,7 @@ class Decision(Payload):
     because: str
     rules: tuple[Rule, ...] = ()
     until: datetime | None = None  # of a hold, where it is known: business time
+    facts: DecidedOn | None = None  # of older decisions they were not kept
 
 
 class _Objection(NamedTuple):
@@ -87,6 +120,7 @@ def may_send(facts: ContactFacts) -> Decision:
     A hold that would outlast the message's own deadline is none: it is cancelled at once.
     """
     rules: list[Rule] = []
+    decided_on = _decided_on(facts)
     for name, agrees, objection in _rules(facts):
         because = agrees if objection is None else objection.because
         rules.append(Rule(name=name, passed=objection is None, because=because))
@@ -97,10 +131,41 @@ def may_send(facts: ContactFacts) -> Decision:
             outcome, until = Outcome.CANCEL, None
             because = f"{because}; that is after {_moment(facts.not_after)}, when it is too late"
         return Decision(
-            outcome=outcome, decided_by=name, because=because, rules=tuple(rules), until=until
+            outcome=outcome,
+            decided_by=name,
+            because=because,
+            rules=tuple(rules),
+            until=until,
+            facts=decided_on,
         )
     return Decision(
-        outcome=Outcome.SEND, decided_by="all", because="every rule agrees", rules=tuple(rules)
+        outcome=Outcome.SEND,
+        decided_by="all",
+        because="every rule agrees",
+        rules=tuple(rules),
+        facts=decided_on,
+    )
+
+
+def _decided_on(facts: ContactFacts) -> DecidedOn:
+    consent = facts.consents.get(f"{facts.channel}/{facts.purpose}")
+    return DecidedOn(
+        at=facts.at,
+        zone=facts.zone,
+        channel=facts.channel,
+        address_known=facts.address is not None,
+        suppressed=facts.suppressed_because is not None,
+        consent=consent,
+        consent_at=facts.stated.at if facts.stated else None,
+        consent_source=facts.stated.source if facts.stated else None,
+        process_ended=facts.process_ended,
+        not_after=facts.not_after,
+        claims=facts.claims,
+        open_cases=facts.open_cases,
+        marketing_paused_until=facts.marketing_paused_until,
+        quiet_hours=facts.quiet_hours,
+        cap=facts.cap,
+        sent=len(facts.cap.counted(facts.at, facts.sent)) if facts.cap else None,
     )
 
 

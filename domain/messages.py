@@ -51,6 +51,13 @@ class MessageState(StrEnum):
         return self not in (MessageState.QUEUED, MessageState.SENDING, MessageState.HELD)
 
 
+class SettledBy(StrEnum):
+    """How it was settled what became of a message whose outcome was unknown."""
+
+    EVIDENCE = "evidence"  # the inbox, the provider's own memory of the key, a delivery report
+    CLASS = "class"  # of the message: marketing stays unknown, all else is sent again
+
+
 class Template(StrEnum):
     MARKETING_WELCOME = "marketing_welcome"
     MARKETING_VALUE = "marketing_value"

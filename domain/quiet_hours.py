@@ -53,7 +53,13 @@ class ContactCap(Payload):
 
     def free_at(self, at: datetime, sent: Sequence[datetime]) -> datetime | None:
         """When one more may go; None: now. `sent`: the moments of those that went before."""
-        lately = sorted(moment for moment in sent if moment > at - self.within)
+        lately = self.counted(at, sent)
         if len(lately) < self.at_most:
             return None
         return lately[-self.at_most] + self.within
+
+    def counted(self, at: datetime, sent: Sequence[datetime]) -> list[datetime]:
+        """Those of the last `within` before `at`, the first first: a window that moves with time,
+        not a day or week of a calendar.
+        """
+        return sorted(moment for moment in sent if moment > at - self.within)

@@ -39,6 +39,15 @@ class MessageFigure(NamedTuple):
     oldest: datetime | None
 
 
+class Doubts(NamedTuple):
+    """Messages whose outcome was unknown: what is, and what came of those that are settled."""
+
+    unknown: int
+    possible_duplicates: int
+    by_evidence: int
+    by_class: int
+
+
 class Standing(NamedTuple):
     kind: ProcessKind
     customer_id: UUID
@@ -117,6 +126,20 @@ _MESSAGES = sa.text("""
 async def message_figures(session: AsyncSession) -> list[MessageFigure]:
     """What is not sent, is perhaps sent, or could not be."""
     return [MessageFigure(*row) for row in await session.execute(_MESSAGES)]
+
+
+# Each is rare, and has an index of its own.
+_DOUBTS = sa.text("""
+    SELECT (SELECT count(*) FROM messages WHERE state = 'unknown'),
+           (SELECT count(*) FROM messages WHERE possible_duplicate),
+           (SELECT count(*) FROM messages WHERE settled_by = 'evidence'),
+           (SELECT count(*) FROM messages WHERE settled_by = 'class')
+""")
+
+
+async def message_doubts(session: AsyncSession) -> Doubts:
+    """How many, ever: those settled since revision 0017, which began to note by what."""
+    return Doubts(*(await session.execute(_DOUBTS)).one())
 
 
 _REFUSING = sa.text("""

@@ -1,11 +1,12 @@
 """What a customer has chosen about our messages, read and changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from database.customers import (
@@ -85,6 +86,19 @@ async def suppressed_at(
         )
     )
     return frozenset((row.channel, row.purpose) for row in found)
+
+
+async def newest_preferences(
+    session: AsyncSession, customer_id: UUID | str, names: Sequence[str]
+) -> list[Preference]:
+    """What was noted last about each of the names, in their order; nothing about some."""
+    found = await session.scalars(
+        sa.select(Preference)
+        .ext(distinct_on(Preference.name))
+        .where(Preference.customer_id == customer_id, Preference.name.in_(names))
+        .order_by(Preference.name, Preference.recorded_at.desc(), Preference.id.desc())
+    )
+    return sorted(found, key=lambda one: names.index(one.name))
 
 
 async def note_choice(

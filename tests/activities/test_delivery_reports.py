@@ -20,7 +20,7 @@ from database.messages import Message
 from database.timeline import TimelineLine
 from domain.contacts import ConsentState
 from domain.delivery_reports import DeliveryReport, ReportKind
-from domain.messages import Channel, MessageState, Purpose, Template
+from domain.messages import Channel, MessageState, Purpose, SettledBy, Template
 from tests.activities.dispatching import (
     IMPATIENT,
     messages,
@@ -128,7 +128,9 @@ async def test_what_is_known_again_was_not_unknown_since(
     unknown = await desk.put(MessageState.UNKNOWN, unknown_since=AT, provider_answer="lost")
     await desk.report(unknown.id, ReportKind(kind))
     await desk.take_in()
-    assert ((await desk.message()).unknown_since is not None) is doubted
+    message = await desk.message()
+    assert (message.unknown_since is not None) is doubted
+    assert message.settled_by is (None if doubted else SettledBy.EVIDENCE)
 
 
 @pytest.mark.parametrize("kind", ["accepted", "delayed", "delivered", "bounced", "complained"])

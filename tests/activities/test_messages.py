@@ -27,12 +27,13 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 from activities.message_claims import DispatchRules
 from activities.messages import MessageActivities
 from database.base import Sessions
-from database.customers import Customer, Suppression
+from database.customers import Consent, Customer, Suppression
 from database.messages import Message
+from database.queries.operations import Doubts, message_doubts
 from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
-from domain.contacts import ConsentState
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.contacts import ConsentState, DecidedOn
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.policies import CaseKind, ContactPolicy, Priority
 from domain.processes import MessageSettled
 from domain.support import CaseState
@@ -87,9 +88,42 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
         *("address", "suppression", "consent", "process", "deadline", "claims"),
         *("open_cases", "pause", "quiet_hours", "cap"),
     ]
+    known = DecidedOn.model_validate(message.decision["facts"])
+    assert (known.at.year, known.zone, known.consent) == (2017, "America/Sao_Paulo", None)
+    assert (known.address_known, known.suppressed, known.cap) == (True, False, None)
     [mail] = await post_office.inbox.mails()
     assert (mail.effect, mail.message_id) == (str(message.id), message.message_id)
     assert mail.rcpt_to == "customer0@example.com"
+    assert message.conversation is not None
+    [said] = message.conversation
+    assert said == {
+        "at": said["at"],
+        "provider": "smtp",
+        "attempt": 1,
+        "answer": message.provider_answer,
+        "then": "accepted",
+    }
+    assert abs(datetime.fromisoformat(said["at"]) - message.accepted_at) < timedelta(seconds=5)
+
+
+async def test_a_decision_keeps_what_it_was_made_upon(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    """Which statement, and how many were counted; of the address only that there is one."""
+    [customer] = await queue(sessions, Template.WIN_BACK, consent=ConsentState.GRANTED)
+    async with sessions.begin() as session:
+        stated = sa.select(Consent.occurred_at).where(Consent.customer_id == customer)
+        occurred_at = await session.scalar(stated)
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.decision is not None
+    known = DecidedOn.model_validate(message.decision["facts"])
+    consent = (known.consent, known.consent_at, known.consent_source)
+    assert consent == (ConsentState.GRANTED, occurred_at, "test")
+    assert known.cap is not None
+    assert (known.sent, known.cap.at_most) == (0, 4)
+    assert message.address is not None
+    assert message.address not in str(message.decision)
 
 
 async def test_surveys_and_marketing_carry_signed_links(
@@ -326,7 +360,7 @@ def a_case(customer: UUID, kind: CaseKind, event_id: str | None = None) -> Case:
     )
 
 
-@pytest.mark.parametrize("kind", [CaseKind.RECOVERY, CaseKind.INCIDENT])
+@pytest.mark.parametrize("kind", [CaseKind.RECOVERY, CaseKind.INCIDENT, CaseKind.FAILED_DELIVERY])
 async def test_selling_waits_while_there_is_trouble(
     activities: MessageActivities, sessions: Sessions, post_office: PostOffice, kind: CaseKind
 ) -> None:
@@ -443,6 +477,33 @@ async def test_whatever_passes_is_waited_for_and_nothing_is_sent_twice(
     assert attempts["kept-and-lost@example.com"] == 1
     assert attempts["lost-after-dot@example.com"] == 2
     assert attempts["customer0@example.com"] == 1
+    settled_by = {row.address: row.settled_by for row in rows}
+    assert settled_by["kept-and-lost@example.com"] is SettledBy.EVIDENCE
+    assert settled_by["lost-after-dot@example.com"] is SettledBy.EVIDENCE
+    assert settled_by["greylisted@example.com"] is None
+    said = {row.address: row.conversation or [] for row in rows}
+    greylisted = said["greylisted@example.com"]
+    assert [one["attempt"] for one in greylisted] == [1, 2, 3, 4]
+    assert [one["then"] for one in greylisted] == [*["queued"] * 3, "accepted"]
+    assert [one["answer"][:3] for one in greylisted] == [*["450"] * 3, "250"]
+    lost = [one["answer"] for one in said["lost-after-dot@example.com"]]
+    assert "its answer was lost; the provider has not taken it" in lost
+
+
+async def test_of_a_long_conversation_the_first_answer_and_the_newest_are_kept(
+    activities: MessageActivities, sessions: Sessions, post_office: PostOffice
+) -> None:
+    post_office.faults["customer0@example.com"] = Fault("RCPT", "450 4.2.0 later", times=2)
+    await queue(sessions)
+    earlier = [{"answer": str(number)} for number in range(19)]
+    async with sessions.begin() as session:
+        await session.execute(sa.update(Message).values(conversation=earlier))
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    answers = [one["answer"] for one in message.conversation or []]
+    assert answers[:2] == ["0", "3"]
+    assert [answer[:3] for answer in answers[-4:]] == ["18", "450", "450", "250"]
+    assert len(answers) == 20
 
 
 async def test_an_address_that_does_not_exist_is_not_written_to_again(
@@ -514,6 +575,10 @@ async def test_without_evidence_the_class_decides(
         order, selling = await until_settled(sessions)
     assert (order.state, order.possible_duplicate) == (MessageState.ACCEPTED, True)
     assert (selling.state, selling.possible_duplicate) == (MessageState.UNKNOWN, False)
+    assert {order.settled_by, selling.settled_by} == {SettledBy.CLASS}
+    async with sessions() as session:
+        doubts = await message_doubts(session)
+    assert doubts == Doubts(unknown=1, possible_duplicates=1, by_evidence=0, by_class=2)
     [twice] = await post_office.inbox.duplicates()
     assert (twice.effect, twice.times) == (str(order.id), 2)
     first, again = post_office.tries["order0@example.com"]

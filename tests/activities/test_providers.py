@@ -16,7 +16,14 @@ from database.base import Sessions
 from database.customers import ContactPoint, Customer, Suppression
 from database.messages import Message
 from domain.contacts import ConsentState
-from domain.messages import Channel, DispatchRound, MessageState, Purpose, Template
+from domain.messages import (
+    Channel,
+    DispatchRound,
+    MessageState,
+    Purpose,
+    SettledBy,
+    Template,
+)
 from domain.policies import SendingPolicy
 from domain.sending import ProviderName, Stream
 from messaging.resend import ResendProvider
@@ -125,6 +132,7 @@ async def test_a_lost_answer_is_found_out_by_asking_again_under_the_same_key(
         [message] = await until_settled(sessions)
     assert (message.state, message.attempts) == (MessageState.ACCEPTED, 2)
     assert (message.provider, message.possible_duplicate) == ("resend", False)
+    assert message.settled_by is SettledBy.EVIDENCE
     assert effects(resend) == [str(message.id)]
     first, again = resend.asked
     assert first.body == again.body, "the very same request, or the key would be refused"

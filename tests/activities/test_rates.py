@@ -2,7 +2,8 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from statistics import median
 
 import pytest
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from tests.messaging.post_office import PostOffice
 pytestmark = pytest.mark.own_database
 
 CAMPAIGN = 20_000
+PROMISED = timedelta(seconds=5)  # at most, while that many wait: docs/communications.md
 # In this transaction, with those that a filter threw away.
 _ROWS_READ = sa.text(
     "SELECT coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)"
@@ -90,14 +92,21 @@ async def test_an_order_overtakes_a_campaign_also_when_selling_has_used_up_the_r
     per_second: int,
 ) -> None:
     await publish(sessions, at(per_second))
+    delays = []
     async with running(activities):
         await until_accepted(sessions, Template.WIN_BACK, 25)
-        ordered_at = datetime.now(UTC)
-        await queue(sessions, Template.ORDER_CONFIRMED, customers=3)
-        await until_accepted(sessions, Template.ORDER_CONFIRMED, 3)
-    overtaken = await sent_before(sessions, Template.ORDER_CONFIRMED, ordered_at)
-    # What was under way when it came, and what was being claimed: never a third batch.
-    assert overtaken <= 2 * RULES.batch
+        for number in range(1, 6):
+            ordered_at = datetime.now(UTC)
+            await queue(sessions, Template.ORDER_CONFIRMED)
+            await until_accepted(sessions, Template.ORDER_CONFIRMED, number)
+            overtaken = await sent_before(sessions, Template.ORDER_CONFIRMED, ordered_at)
+            # What was under way when it came, and what was being claimed: never a third batch.
+            assert overtaken <= 2 * RULES.batch
+            *_, accepted_at = await accepted(sessions, Template.ORDER_CONFIRMED)
+            delays.append(accepted_at - ordered_at)
+    # The campaign takes minutes, whatever the machine: a queue that made orders wait for it would
+    # make each of them wait. One slow moment of the machine is one order's, and counts for nothing.
+    assert median(delays) < PROMISED, delays
 
 
 async def test_a_small_series_does_not_wait_for_the_end_of_a_big_one(

@@ -1,13 +1,19 @@
 """A step is taken once; where its process stands is right even after a task thrown away."""
 
+import asyncio
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
-from activities.steps import begin_step, open_task
+import pytest
+import sqlalchemy as sa
+
+from activities.steps import begin_step, open_task, queue_message
 from database.base import Sessions
 from database.customers import Customer
+from database.messages import Message
 from database.processes import ProcessRow
 from database.tasks import Task
+from domain.messages import MessageRequest, Template
 from domain.processes import ProcessKind, ProcessState, Standing, Step
 from domain.tasks import Role, TaskKind, TaskRequest, TaskState, task_id_of
 
@@ -54,6 +60,53 @@ async def test_a_step_taken_again_changes_nothing(sessions: Sessions) -> None:
     assert not await _take(sessions, first)
     async with sessions() as session:
         assert (await session.get_one(ProcessRow, first.workflow_id)).step == "second"
+
+
+async def test_asking_twice_for_a_message_makes_one_row_the_first(sessions: Sessions) -> None:
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+    step = _step(customer, "touch/1", ProcessState.RUNNING)
+    for subject in ("first", "second"):
+        async with sessions.begin() as session:
+            await queue_message(session, step, _welcome(subject))
+    async with sessions.begin() as session:
+        await queue_message(session, step, _welcome("another touch", occurrence="2"))
+    async with sessions() as session:
+        rows = (await session.scalars(sa.select(Message).order_by(Message.id))).all()
+    assert [row.context["subject"] for row in rows] == ["first", "another touch"]
+
+
+@pytest.mark.parametrize("first_commits", [True, False])
+async def test_two_transactions_that_ask_at_once_make_one_row(
+    sessions: Sessions, first_commits: bool
+) -> None:
+    """The second waits for the first: its row is there, or was never."""
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+    step = _step(customer, "touch/1", ProcessState.RUNNING)
+
+    async def ask_second() -> None:
+        async with sessions.begin() as session:
+            await queue_message(session, step, _welcome("second"))
+
+    async with sessions() as first:
+        await queue_message(first, step, _welcome("first"))
+        second = asyncio.create_task(ask_second())
+        done, _ = await asyncio.wait([second], timeout=0.3)
+        assert not done, "it did not wait for the other's end"
+        await (first.commit() if first_commits else first.rollback())
+    await second
+    async with sessions() as session:
+        [row] = await session.scalars(sa.select(Message))
+    assert row.context["subject"] == ("first" if first_commits else "second")
+
+
+def _welcome(subject: str, occurrence: str = "1") -> MessageRequest:
+    return MessageRequest(
+        template=Template.MARKETING_WELCOME, occurrence=occurrence, context={"subject": subject}
+    )
 
 
 async def _take(sessions: Sessions, step: Step) -> bool:

@@ -59,6 +59,12 @@ from workflows.visibility import search_attributes
 
 NOW = datetime.now(UTC)
 LATER = timedelta(hours=1)
+# As the dispatcher leaves what it has heard about; a decision was written with the claim.
+SETTLED = {
+    "accepted_at": NOW,
+    "provider_answer": "250 kept",
+    "conversation": [{"answer": "250 kept"}],
+}
 
 
 class World:
@@ -373,6 +379,10 @@ async def test_a_process_that_slept_through_its_moment(world: World) -> None:
             {"decision": {"because": "a recovery"}, "not_before": NOW - LATER},
             "messages_unexplained",
         ),
+        *(
+            (state, SETTLED, "messages_unexplained")
+            for state in (MessageState.ACCEPTED, MessageState.DELIVERED, MessageState.UNKNOWN)
+        ),
     ],
 )
 async def test_a_message_whose_state_nothing_explains(
@@ -380,6 +390,18 @@ async def test_a_message_whose_state_nothing_explains(
 ) -> None:
     await world.add(world.message(state, **fields))
     assert await world.found() == [check]
+
+
+async def test_what_was_sent_is_explained_by_its_decision_or_was_sent_by_an_older_version(
+    world: World,
+) -> None:
+    decided = {**SETTLED, "decision": {"because": "every rule agrees"}}
+    await world.add(
+        world.message(MessageState.ACCEPTED, **decided),
+        world.message(MessageState.ACCEPTED, accepted_at=NOW),
+        world.message(MessageState.QUEUED, **SETTLED),
+    )
+    assert await world.found() == []
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every message, and every silence, is explained."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,8 +11,8 @@ import sqlalchemy as sa
 
 from database.base import Sessions
 from database.messages import Message
-from domain.contacts import ConsentState, ContactFacts, may_send
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
+from domain.contacts import ConsentState, ContactFacts, Stated, may_send
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.quiet_hours import ContactCap, QuietHours
 from tests.api.conftest import Json, assert_problem
 
@@ -123,8 +124,10 @@ async def test_a_silence_names_the_rule_that_decided(
         "name": None,
         "attempts": 0,
         "answer": None,
+        "conversation": [],
         "accepted_at": None,
         "possible_duplicate": False,
+        "settled_by": None,
     }
 
 
@@ -147,6 +150,108 @@ async def test_a_message_that_was_sent_says_what_the_provider_answered(
     assert all(rule["passed"] for rule in said["rules"])
     assert said["provider"]["name"] == "smtp"
     assert (said["provider"]["answer"], said["provider"]["attempts"]) == ("250 2.0.0 kept", 2)
+
+
+async def test_a_message_tells_all_that_was_said_and_what_was_known(
+    api: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    greylisted = {
+        "at": "2026-03-02T02:29:00+00:00",
+        "provider": "smtp",
+        "attempt": 1,
+        "answer": "450 4.2.0 greylisted",
+        "then": "queued",
+    }
+    taken = {**greylisted, "attempt": 2, "answer": "250 2.0.0 kept", "then": "accepted"}
+    stated = Stated(ConsentState.GRANTED, AT - timedelta(days=9), "form")
+    cap = ContactCap(at_most=4, within=timedelta(days=7))
+    long_ago = AT - timedelta(days=8)
+    decision = may_send(
+        facts(consents=GRANTED, stated=stated, cap=cap, sent=(long_ago, AT - timedelta(days=1)))
+    )
+    said = await explained(
+        api,
+        sessions,
+        customer,
+        MessageState.ACCEPTED,
+        decision=decision.model_dump(mode="json"),
+        provider="smtp",
+        conversation=[greylisted, taken],
+        accepted_at=AT,
+        attempts=2,
+    )
+    answers = [(one["attempt"], one["answer"]) for one in said["provider"]["conversation"]]
+    assert answers == [(1, "450 4.2.0 greylisted"), (2, "250 2.0.0 kept")]
+    known = said["facts"]
+    assert (known["consent"], known["consent_source"]) == ("granted", "form")
+    assert known["consent_at"] == "2026-02-21T02:30:00Z"
+    assert (known["sent"], known["cap"]) == (1, {"at_most": 4, "within": "P7D"})
+    assert "ada@example.com" not in str(known)
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        (MessageState.ACCEPTED, " It may have arrived twice: the answer to an earlier attempt"),
+        (MessageState.DELIVERED, " It may have arrived twice: the answer to an earlier attempt"),
+        (MessageState.BOUNCED, " It may have arrived twice: the answer to an earlier attempt"),
+        (MessageState.COMPLAINED, " It may have arrived twice: the answer to an earlier attempt"),
+        (MessageState.FAILED, " An earlier attempt may have arrived: its answer"),
+        (MessageState.SUPPRESSED, " An earlier attempt may have arrived: its answer"),
+        (MessageState.CANCELLED, " An earlier attempt may have arrived: its answer"),
+        (MessageState.HELD, " An earlier attempt may have arrived: its answer"),
+    ],
+)
+async def test_what_may_have_arrived_twice_says_so_in_words(
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    customer: UUID,
+    state: MessageState,
+    words: str,
+) -> None:
+    row = {"decision": may_send(facts()).model_dump(mode="json"), "accepted_at": AT}
+    sure = await explained(api, sessions, customer, state, **row)
+    doubted = await explained(api, sessions, customer, state, **row, possible_duplicate=True)
+    assert doubted["words"] == f"{sure['words']}{words} was lost."
+
+
+async def test_messages_are_found_by_how_their_doubt_ended_and_operators_see_how_many(
+    api: httpx2.AsyncClient, stranger: httpx2.AsyncClient, sessions: Sessions, customer: UUID
+) -> None:
+    before = await _doubts(stranger)
+    sent = {"accepted_at": AT}
+    await explained(api, sessions, customer, MessageState.ACCEPTED, **sent)
+    found = await explained(
+        *(api, sessions, customer, MessageState.ACCEPTED), **sent, settled_by=SettledBy.EVIDENCE
+    )
+    twice = await explained(
+        *(api, sessions, customer, MessageState.ACCEPTED),
+        **sent,
+        settled_by=SettledBy.CLASS,
+        possible_duplicate=True,
+    )
+    unknown = await explained(
+        api, sessions, customer, MessageState.UNKNOWN, settled_by=SettledBy.CLASS
+    )
+    assert found["provider"]["settled_by"] == "evidence"
+    for query, wanted in (
+        ("settled_by=evidence", [found]),
+        ("settled_by=class", [unknown, twice]),
+        ("possible_duplicate=true", [twice]),
+        ("possible_duplicate=false&settled_by=class", [unknown]),
+    ):
+        answer = await api.get(f"/api/v1/messages?customer_id={customer}&{query}")
+        ids = [one["id"] for one in answer.json()["items"]]
+        assert ids == sorted((one["message_id"] for one in wanted), reverse=True), query
+    assert_problem(await api.get("/api/v1/messages?settled_by=luck"), 422, "invalid_request")
+    more = {name: number - before[name] for name, number in (await _doubts(stranger)).items()}
+    assert more == {"unknown": 1, "possible_duplicates": 1, "by_evidence": 1, "by_class": 2}
+
+
+async def _doubts(stranger: httpx2.AsyncClient) -> dict[str, float]:
+    shown = (await stranger.get("/metrics")).text
+    found = re.findall(r'^perennial_message_doubts{doubt="(\w+)"} ([\d.]+)$', shown, re.M)
+    return {name: float(number) for name, number in found}
 
 
 async def test_a_decision_of_before_there_were_limits_is_still_read(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from api.deps import CSRF_HEADER
 from database.base import Sessions
+from database.customers import Customer
 from database.inbox import Inbox
 from database.messages import Message
 from database.support import StaffText
@@ -281,3 +283,50 @@ async def test_a_message_that_did_not_arrive_is_seen_in_the_conversation(
     assert "the message is failed" in shown
     assert "Send to customer" not in shown  # a sales rep reads cases
     assert "Take case" not in shown
+
+
+async def test_whoever_writes_sees_how_the_customer_wants_to_be_written_to(
+    app: FastAPI,
+    api: httpx2.AsyncClient,
+    sessions: Sessions,
+    make_customer: MakeCustomer,
+) -> None:
+    """Above the composer of the case and that of the customer; of each wish the newest."""
+    customer = await make_customer(locale="pt-BR")
+    case = await _open(api, customer, "Hello?")
+    for name, value in (
+        ("handle-with", "large <print>"),
+        ("contact-time", "mornings"),
+        ("form-of-address", "Dr. Silva"),
+        ("contact-time", "after 18:00"),
+        ("delivery-day", "friday"),
+    ):
+        wish = {"name": name, "value": value, "source": "phone"}
+        noted = await api.post(f"/api/v1/customers/{customer}/preferences", json=wish)
+        assert noted.status_code == 201, noted.text
+    rests = datetime.now(UTC) + timedelta(days=30)
+    async with sessions.begin() as session:
+        whose = sa.update(Customer).where(Customer.id == customer)
+        known = {"tone": "formal", "preferred_channel": "sms", "chosen_locale": "en"}
+        await session.execute(whose.values(marketing_paused_until=rests, **known))
+    async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
+        for path in (f"cases/{case['id']}", f"customers/{customer}"):
+            page = (await agent.get(f"/console/{path}")).text
+            manner = page.partition('id="manner"')[2].partition("</dl>")[0]
+            told = re.findall(r"<dt>(.*?)</dt><dd><bdi>(.*?)</bdi>", manner)
+            assert told == [
+                ("Language", "en"),
+                ("Tone", "Formal"),
+                ("Prefers", "Sms"),
+                ("No marketing until", f"{rests:%d %b %Y}"),
+                ("Form of address", "Dr. Silva"),
+                ("Contact time", "after 18:00"),
+                ("Handle with", "large &lt;print&gt;"),
+            ]
+            assert page.index('id="manner"') < page.index('name="text"')
+        over = datetime.now(UTC) - timedelta(days=1)
+        async with sessions.begin() as session:
+            await session.execute(whose.values(marketing_paused_until=over, chosen_locale=None))
+        page = (await agent.get(f"/console/cases/{case['id']}")).text
+        assert "No marketing until" not in page
+        assert "<bdi>pt-BR</bdi>" in page

@@ -1,5 +1,6 @@
 """Staff reads why a message was held or sent, and what its customer saw."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,9 +12,9 @@ from playwright.async_api import expect
 from database.base import Sessions
 from database.messages import Message
 from database.tasks import Task
-from domain.contacts import ConsentState, ContactFacts, may_send
-from domain.messages import Channel, MessageClass, MessageState, Purpose, Template
-from domain.quiet_hours import QuietHours
+from domain.contacts import ConsentState, ContactFacts, Stated, may_send
+from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
+from domain.quiet_hours import ContactCap, QuietHours
 from domain.tasks import Role, TaskKind, TaskState
 from tests.api.conftest import MakeCustomer, Report
 from tests.console.conftest import SignIn, calling_as
@@ -197,3 +198,61 @@ async def test_the_eye_view_tells_waits_and_who_owed_the_next_move(
         earlier = (await agent.get(f"/console/customers/{customer}/eye", params=before)).text
         assert "said what is needed" in earlier
         assert "Case reply" not in earlier
+
+
+async def test_a_message_shows_all_that_was_said_and_operators_count_the_doubts(
+    app: FastAPI, sessions: Sessions, customer: UUID
+) -> None:
+    lost = {
+        "at": AT.isoformat(),
+        "provider": "smtp",
+        "attempt": 1,
+        "answer": "its answer was lost <b>and</b> nothing was heard since; sent again",
+        "then": "queued",
+    }
+    taken = {**lost, "attempt": 2, "answer": "250 2.0.0 kept", "then": "accepted"}
+    decision = may_send(
+        ContactFacts(
+            at=AT,
+            message_class=MessageClass.MARKETING,
+            purpose=Purpose.MARKETING,
+            channel=Channel.EMAIL,
+            address="nur@example.com",
+            consents={"email/marketing": ConsentState.GRANTED},
+            stated=Stated(ConsentState.GRANTED, AT - timedelta(days=9), "sign-up_form"),
+            quiet_hours=QuietHours.model_validate({"begins": "21:00", "ends": "08:00"}),
+            cap=ContactCap(at_most=4, within=timedelta(days=7)),
+            sent=(AT - timedelta(days=1),),
+        )
+    )
+    doubted = await _sent(
+        sessions,
+        customer,
+        AT,
+        decision=decision.model_dump(mode="json"),
+        conversation=[lost, taken],
+        attempts=2,
+        possible_duplicate=True,
+        settled_by=SettledBy.CLASS,
+    )
+    sure = await _sent(sessions, customer, AT)
+    async with calling_as(app, sessions, Role.OPS) as ops:
+        page = (await ops.get(f"/console/messages/{doubted}")).text
+        assert "It may have arrived twice" in page
+        said = page.partition('id="conversation"')[2].partition("</details>")[0]
+        assert said.index("lost &lt;b&gt;and&lt;/b&gt;") < said.index("250 2.0.0 kept")
+        known = page.partition('id="known"')[2].partition("</details>")[0]
+        stated = f"Granted, stated on {AT - timedelta(days=9):%Y-%m-%d %H:%M} UTC (Sign up form)"
+        for fact in (stated, "known, not suppressed", "21:00 to 08:00", "1, of 4 at most"):
+            assert fact in known
+        assert "nur@example.com" not in known
+        page = (await ops.get(f"/console/messages/{sure}")).text
+        assert "twice" not in page
+        assert 'id="conversation"' not in page
+        for doubt in ("settled_by=class", "possible_duplicate=true"):
+            found = (await ops.get(f"/console/messages?customer_id={customer}&{doubt}")).text
+            assert f'id="row-{doubted}"' in found
+            assert f'id="row-{sure}"' not in found
+        counted = (await ops.get("/console/operations")).text.partition('id="doubts"')[2]
+        for link in ("settled_by=class", "possible_duplicate=true"):
+            assert re.search(rf'<a href="/console/messages\?{link}">[1-9]', counted), link

@@ -133,6 +133,10 @@ def test_every_answer_explains_itself(facts: ContactFacts) -> None:
     assert decision.because
     assert all(rule.because for rule in decision.rules)
     assert all(rule.passed for rule in decision.rules[:-1])
+    assert decision.facts is not None
+    assert decision.facts.address_known is (facts.address is not None)
+    if facts.address is not None:
+        assert facts.address not in decision.facts.model_dump_json()
     if decision.outcome is Outcome.SEND:
         assert decision.rules[-1].passed
         assert decision.decided_by == "all"
