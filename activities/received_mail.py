@@ -29,6 +29,7 @@ from database.base import Sessions, insert_once
 from database.customers import ContactPoint
 from database.delivery_reports import keep_report
 from database.messages import Message
+from database.queries.customers import hold_messages_to
 from database.received_mails import ReceivedAttachment, ReceivedMail
 from database.support import Case
 from domain.delivery_reports import DeliveryReport, ReportKind
@@ -200,6 +201,7 @@ class _Mail:
         """Of the one who has the message, as its unsubscribe link would; else of the sender."""
         leaving = [thread.customer_id] if thread is not None and thread.proven else known_as
         if len(leaving) > 1:  # people who share an address leave together
+            await hold_messages_to(self.session, Channel.EMAIL, read.sender)
             address = {(Channel.EMAIL, read.sender): "asked by mail to stop"}
             await suppress(self.session, address, Purpose.MARKETING)
             return MailOutcome.OPTED_OUT
