@@ -9,6 +9,8 @@ from temporalio.client import Client
 from activities.processes import report_end
 from activities.steps import begin_step, open_task, queue_message, surroundings_of
 from database.base import Sessions
+from database.queries.customers import hold_messages
+from database.queries.messages import ask_again
 from domain.marketing import (
     MarketingEndStep,
     MarketingTerms,
@@ -51,10 +53,16 @@ class MarketingActivities:
 
     @activity.defn
     async def record_reply(self, step: ReplyStep) -> None:
-        """The customer answered: a sales rep has until `respond_by`."""
+        """The customer answered: a sales rep has until the task is due.
+
+        A touch that has not gone yet is cancelled where it would be claimed (`domain/contacts.py`):
+        so the customer is locked before the line is written that says so.
+        """
         async with self.sessions.begin() as session:
+            await hold_messages(session, step.customer_id)
             if await begin_step(session, step, "reply_received", {"event": step.event_id}):
                 await open_task(session, step, step.task)
+                await ask_again(session, step.customer_id)
 
     @activity.defn
     async def record_missed_response(self, step: MissedResponseStep) -> None:

@@ -442,6 +442,7 @@ def _decision(
             sent=tuple(reader.sent.get(f"{channel}/{due.purpose}", ())),
             not_after=due.not_after,
             process_ended=due.workflow_id in facts.ended,
+            answered=due.workflow_id in facts.answered,
             marketing_paused_until=reader.marketing_paused_until,
             is_test="test" in due.context,
             confirms=due.context.get("confirms"),

@@ -36,12 +36,14 @@ from database.processes import ProcessRow
 from database.queries.policies import current_policy
 from database.received_mails import ReceivedMail
 from database.support import Case, StaffText
+from database.timeline import TimelineLine
 from domain.clock import Clock
 from domain.contacts import ConsentState, Stated
 from domain.fairness import Waiting
 from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.plain_text import clean
 from domain.policies import CaseKind, ContactPolicy, PolicyKind
+from domain.processes import ProcessKind
 from domain.sending import ProviderName
 from domain.support import CaseState
 from domain.templates import Tone
@@ -306,7 +308,10 @@ class Facts:
     addresses: Mapping[tuple[UUID, Channel], tuple[str, str | None]]  # address, its locale
     suppressed: Mapping[tuple[Channel, str, Purpose | None], str]
     policy: ContactPolicy
-    ended: Set[str]  # of the processes that have a series of messages, those that are over
+    # Of the processes that have a series of messages, those that are over, and those that the
+    # customer has answered, which a person goes on with.
+    ended: Set[str] = frozenset()
+    answered: Set[str] = frozenset()
     texts: Mapping[UUID, str] = field(default_factory=dict)
     threads: Mapping[UUID, tuple[str, ...]] = field(default_factory=dict)
 
@@ -379,6 +384,7 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
     } & set(clocks)
     sent = await _sent(session, list(capped), clocks, policy) if capped else {}
     series = [row.workflow_id for row in due if row.not_after is not None]
+    ended, answered = await _over(session, series) if series else (set(), set())
     wanted = [address for address, _ in addresses.values()]
     wanted += [row.context["to"] for row in due if row.customer_id is None and "to" in row.context]
     wanted += [row.address for row in due if row.address]  # what is repeated goes where it went
@@ -405,7 +411,8 @@ async def read_facts(session: AsyncSession, due: Sequence[Any]) -> Facts:
         addresses=addresses,
         suppressed=await _suppressed(session, wanted) if wanted else {},
         policy=policy,
-        ended=await _ended(session, series) if series else set(),
+        ended=ended,
+        answered=answered,
         texts=await _texts(session, text_ids) if text_ids else {},
         threads=await _threads(session, of_cases) if of_cases else {},
     )
@@ -732,13 +739,21 @@ async def _sent(
     return sent
 
 
-async def _ended(session: AsyncSession, workflow_ids: Collection[str]) -> set[str]:
-    found = await session.scalars(
-        sa.select(ProcessRow.workflow_id).where(
-            ProcessRow.workflow_id.in_(workflow_ids), ProcessRow.ended_at.is_not(None)
-        )
-    )
-    return set(found)
+_ANSWERED = sa.exists().where(
+    TimelineLine.workflow_id == ProcessRow.workflow_id,
+    TimelineLine.kind == "reply_received",
+    ProcessRow.kind != ProcessKind.LIFECYCLE,  # that one hears of every reply, to whatever it is
+)
+_OVER = sa.select(
+    ProcessRow.workflow_id, ProcessRow.ended_at.is_not(None).label("ended"), _ANSWERED
+).where(ProcessRow.workflow_id == sa.any_(sa.bindparam("ids", type_=sa.ARRAY(sa.Text))))
+
+
+async def _over(session: AsyncSession, workflow_ids: Collection[str]) -> tuple[set[str], set[str]]:
+    """Those that have ended, and those that the customer has answered."""
+    found = (await session.execute(_OVER, {"ids": list(set(workflow_ids))})).all()
+    ended = {workflow_id for workflow_id, has_ended, _ in found if has_ended}
+    return ended, {workflow_id for workflow_id, _, has_answer in found if has_answer}
 
 
 _CASE = re.compile(r"case/[0-9a-f-]{36}")

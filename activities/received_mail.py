@@ -29,6 +29,7 @@ from database.base import Sessions, insert_once
 from database.customers import ContactPoint
 from database.delivery_reports import keep_report
 from database.messages import Message
+from database.queries.customers import hold_messages_to
 from database.received_mails import ReceivedAttachment, ReceivedMail
 from database.support import Case
 from domain.delivery_reports import DeliveryReport, ReportKind
@@ -162,9 +163,16 @@ class _Mail:
         known_as = await self._customers_at(read.sender)
         if read.wants_to_stop and (known_as or (thread is not None and thread.proven)):
             return await self._opt_out(read, thread, known_as)
-        if thread is not None and thread.customer_id in known_as:
-            return await self._tell_of_reply(read, thread)
-        if thread is not None:
+        if thread is None and len(known_as) == 1:
+            thread = _Thread(known_as[0], proven=False)
+        if read.is_empty:
+            self.row.because = "nothing is in it"
+            if thread is not None and thread.customer_id in known_as:
+                self.row.customer_id, self.row.case_id = thread.customer_id, thread.case_id
+            return MailOutcome.KEPT
+        if thread is None:
+            return MailOutcome.UNKNOWN_SENDER
+        if thread.customer_id not in known_as:
             self.row.customer_id = thread.customer_id
             await ask_whose(
                 self.session,
@@ -175,9 +183,7 @@ class _Mail:
                 mail_id=self.row.id,
             )
             return MailOutcome.ASKED
-        if len(known_as) == 1:
-            return await self._tell_of_reply(read, _Thread(known_as[0], proven=False))
-        return MailOutcome.UNKNOWN_SENDER
+        return await self._tell_of_reply(read, thread)
 
     async def _tell_of_reply(self, read: ReadMail, thread: _Thread) -> MailOutcome:
         self.row.customer_id, self.row.case_id = thread.customer_id, thread.case_id
@@ -200,6 +206,7 @@ class _Mail:
         """Of the one who has the message, as its unsubscribe link would; else of the sender."""
         leaving = [thread.customer_id] if thread is not None and thread.proven else known_as
         if len(leaving) > 1:  # people who share an address leave together
+            await hold_messages_to(self.session, Channel.EMAIL, read.sender)
             address = {(Channel.EMAIL, read.sender): "asked by mail to stop"}
             await suppress(self.session, address, Purpose.MARKETING)
             return MailOutcome.OPTED_OUT

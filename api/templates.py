@@ -44,7 +44,9 @@ class Sources(Body):
     body_mjml: Source = Field(
         "", examples=["<mj-text>We are sorry, {{ name }}: {{ order }} is late.</mj-text>"]
     )
-    sms: Source | None = Field(None, description="null: it does not go by SMS")
+    sms: Source | None = Field(
+        None, description="null: it does not go by SMS; one that sells says how to stop it"
+    )
     by: StaffId = "api"
 
     def parts(self) -> TemplateSources:

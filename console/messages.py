@@ -33,6 +33,7 @@ _RULES = {
     "consent": "Is it allowed?",
     "confirmation": "Is the question still open?",
     "process": "Does the process that asked still go on?",
+    "reply": "Has the customer answered already?",
     "deadline": "Does it still make sense?",
     "claims": "Is all that it claims approved?",
     "open_cases": "Is there a case that selling has to wait for?",

@@ -9,7 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from database.base import Base, insert_once, uuid_key, written_now
-from database.customers import ContactPoint, Customer, Suppression
+from database.customers import Suppression
+from database.queries.customers import hold_messages_to
 from database.received_mails import OF_STRANGERS
 from domain.messages import Channel
 from domain.opt_out_words import Wish, wish_of
@@ -99,14 +100,7 @@ async def keep_text(
 
 
 async def _suppress(session: AsyncSession, number: str) -> None:
-    """With the customers of the number locked: no message of theirs is claimed meanwhile."""
-    await session.execute(
-        sa.select(Customer.id)
-        .join(ContactPoint, ContactPoint.customer_id == Customer.id)
-        .where(sa.func.lower(ContactPoint.address) == number, ContactPoint.channel == Channel.SMS)
-        .order_by(Customer.id)
-        .with_for_update(key_share=True, of=Customer)
-    )
+    await hold_messages_to(session, Channel.SMS, number)
     await insert_once(
         session, Suppression, channel=Channel.SMS, address=number, purpose=None, reason=_STOPPED
     )

@@ -54,6 +54,7 @@ class ContactFacts(BaseModel):
     sent: tuple[datetime, ...] = ()  # on this channel for this purpose, by whichever process
     not_after: datetime | None = None  # the message's own deadline
     process_ended: bool = False  # the process whose series it belongs to
+    answered: bool = False  # that series: the customer wrote back to the process
     claims: Mapping[str, date | None] = {}  # that its wording makes -> last day; None: not approved
     marketing_paused_until: datetime | None = None  # by the customer
     is_test: bool = False  # of a wording, sent by staff to whomever staff names
@@ -193,6 +194,13 @@ def _rules(facts: ContactFacts) -> Iterator[_Asked]:
         "the process that asked for it goes on, or needn't",
         _Objection(Outcome.CANCEL, "the process that asked for it has ended")
         if facts.process_ended
+        else None,
+    )
+    yield _Asked(
+        "reply",
+        "nothing came from the customer that answers it",
+        _Objection(Outcome.CANCEL, "the customer answered before it went")
+        if facts.answered
         else None,
     )
     yield _deadline(facts)

@@ -71,6 +71,11 @@ class ReadMail(NamedTuple):
     left_out: int = 0  # attachments beyond the limits
     wants_to_stop: bool = False
 
+    @property
+    def is_empty(self) -> bool:
+        """There is nothing in it that anybody could answer."""
+        return not (self.whole_text or self.subject or self.attachments or self.left_out)
+
 
 def read_mail(raw: bytes, mail_from: str | None, rcpt_to: Sequence[str]) -> ReadMail:
     """`mail_from` is the envelope's sender: empty for the null return path, None when not known."""

@@ -10,7 +10,7 @@ from typing import Literal
 import jinja2
 from pydantic import BaseModel, ConfigDict
 
-from domain.messages import Channel, Template
+from domain.messages import MESSAGES, Channel, MessageClass, Template
 from domain.templates import (
     DEFAULT_LOCALE,
     ClaimMade,
@@ -33,11 +33,14 @@ from messaging.render import (
     values_of,
     written,
 )
-from messaging.template_check import check_part
+from messaging.template_check import check_part, says_how_to_stop
 
 _PLAIN = environment_of().overlay(autoescape=False)
 _MARKUP = environment_of().overlay(autoescape=True)
 _FRAMES = {Part.BODY_TEXT: "body.txt", Part.BODY_MJML: "email.mjml"}
+_NO_WAY_OUT = (
+    "does not say to everybody how to stop it: {{ unsubscribe_url }}, or a word to answer: STOP"
+)
 FRAME_LOCALES = tuple(sorted(path.parent.name for path in TEMPLATES.glob("_layout/*/email.mjml")))
 
 
@@ -134,6 +137,9 @@ def check(job: CheckJob) -> Verdict:
         checked = check_part(part, source, names, may_claim=claiming)
         faults += checked.faults
         claims += checked.claims
+        sells = MESSAGES[job.template].message_class is MessageClass.MARKETING
+        if part is Part.SMS and sells and not checked.faults and not says_how_to_stop(source):
+            faults.append(Fault(part=part, says=_NO_WAY_OUT))
     if nearest_locale(FRAME_LOCALES, job.wording, default=False) is None:
         known = ", ".join(FRAME_LOCALES)
         says = f"there is no frame in the language {job.wording}; there are: {known}"

@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from itertools import chain
 
 from jinja2 import Environment, TemplateSyntaxError, nodes
 
+from domain.messages import Channel
+from domain.opt_out_words import Wish, wish_of
 from domain.templates import LARGEST_SOURCE, ClaimMade, Fault, Part
 from messaging.filters import FILTERS
 
@@ -39,6 +42,7 @@ _EMPTY = frozenset({"br", "hr", "img"})
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _FETCHES = re.compile(r"://|url\(|\\", re.IGNORECASE)  # CSS can write url( with a backslash
 _SPOKEN = ("alt", "title")
+_KEYWORD = re.compile(r"(?<![\w-])[A-Z]{3,}(?![\w-])")
 _OTHER_SCHEME = re.compile(r"\b(?!https\b)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -66,6 +70,21 @@ def check_part(part: Part, source: str, names: Set[str], *, may_claim: bool) -> 
     faults = [Fault(part=part, line=line, says=says) for line, says in refused]
     claims = [ClaimMade(id=one, part=part, line=line) for one, line in reader.claimed]
     return Checked(faults, claims)
+
+
+def says_how_to_stop(source: str) -> bool:
+    """Whether a sound source names the link, or in capitals a word that we obey, whoever reads it:
+    not in a condition, nor in a loop.
+    """
+    always = (node for node in _LEXER.parse(source).body if isinstance(node, nodes.Output))
+    for piece in chain.from_iterable(node.nodes for node in always):
+        match piece:
+            case nodes.Name(name="unsubscribe_url"):
+                return True
+            case nodes.TemplateData(data=words):
+                if any(wish_of(word, Channel.SMS) is Wish.STOP for word in _KEYWORD.findall(words)):
+                    return True
+    return False
 
 
 def _unreadable(source: str) -> Iterator[tuple[int | None, str]]:

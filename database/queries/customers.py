@@ -203,6 +203,17 @@ async def hold_messages(session: AsyncSession, customer_id: UUID) -> None:
     )
 
 
+async def hold_messages_to(session: AsyncSession, channel: Channel, address: str) -> None:
+    """The same for all who have, or had, the address (in lower case): it is about to be closed."""
+    await session.execute(
+        sa.select(Customer.id)
+        .join(ContactPoint, ContactPoint.customer_id == Customer.id)
+        .where(sa.func.lower(ContactPoint.address) == address, ContactPoint.channel == channel)
+        .order_by(Customer.id)
+        .with_for_update(key_share=True, of=Customer)
+    )
+
+
 async def withdraw_consents(
     session: AsyncSession,
     customer_id: UUID,

@@ -12,10 +12,11 @@ from database.base import Sessions
 from database.customers import ContactPoint, Customer, Simulation
 from database.messages import Message
 from database.processes import ProcessRow
+from database.timeline import TimelineLine
 from domain.contacts import ConsentState
 from domain.messages import MESSAGES, Channel, MessageState, Template
 from domain.policies import ContactPolicy
-from domain.processes import ProcessKind, ProcessState
+from domain.processes import Phase, ProcessKind, ProcessState
 from tests.activities.dispatching import (
     messages,
     publish,
@@ -106,6 +107,46 @@ async def test_what_is_left_of_a_series_is_not_sent_when_its_process_has_ended(
     activities: MessageActivities, sessions: Sessions
 ) -> None:
     """He ordered while the next touch was held by the limit."""
+    await one_of_a_series(sessions, ProcessKind.MARKETING, ended=True)
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.CANCELLED
+    assert message.decision is not None
+    assert message.decision["decided_by"] == "process"
+
+
+@pytest.mark.parametrize(
+    ("kind", "decided_by"),
+    [(ProcessKind.MARKETING, "reply"), (ProcessKind.LIFECYCLE, "all")],
+    ids=["to_the_contact", "to_something_else"],
+)
+async def test_what_is_left_of_a_series_is_not_sent_when_the_customer_has_answered_it(
+    activities: MessageActivities, sessions: Sessions, kind: ProcessKind, decided_by: str
+) -> None:
+    """The relationship notes every reply of his, also one that no message of its own asked for."""
+    customer, process = await one_of_a_series(sessions, kind)
+    async with sessions.begin() as session:
+        session.add(
+            TimelineLine(
+                customer_id=customer,
+                workflow_id=process,
+                step_key="reply/1",
+                kind="reply_received",
+                phase=Phase.BEFORE,
+                happened_at=datetime.now(UTC),
+                facts={},
+            )
+        )
+    async with running(activities):
+        [message] = await until_settled(sessions)
+    assert message.decision is not None
+    assert message.decision["decided_by"] == decided_by
+
+
+async def one_of_a_series(
+    sessions: Sessions, kind: ProcessKind, *, ended: bool = False
+) -> tuple[UUID, str]:
+    """A message with a deadline; its customer and its process."""
     [customer] = await queue(sessions, Template.MARKETING_VALUE, consent=ConsentState.GRANTED)
     now = datetime.now(UTC)
     async with sessions.begin() as session:
@@ -114,22 +155,18 @@ async def test_what_is_left_of_a_series_is_not_sent_when_its_process_has_ended(
         session.add(
             ProcessRow(
                 workflow_id=process,
-                kind=ProcessKind.MARKETING,
+                kind=kind,
                 customer_id=customer,
-                state=ProcessState.COMPLETED,
-                step="ended",
+                state=ProcessState.COMPLETED if ended else ProcessState.RUNNING,
+                step="ended" if ended else "waiting",
                 waiting_for="",
-                outcome="ordered",
+                outcome="",
                 allowed=[],
                 started_at=now,
-                ended_at=now,
+                ended_at=now if ended else None,
             )
         )
-    async with running(activities):
-        [message] = await until_settled(sessions)
-    assert message.state is MessageState.CANCELLED
-    assert message.decision is not None
-    assert message.decision["decided_by"] == "process"
+    return customer, process
 
 
 async def test_the_time_of_a_hold_is_not_time_in_which_nobody_got_through(

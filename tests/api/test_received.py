@@ -148,20 +148,54 @@ async def test_what_came_stands_in_the_explanation_and_in_the_timeline(
     assert everything["has_more"]
 
 
-async def test_a_reply_is_shown_in_its_case(desk: Desk, customer: UUID, worker: None) -> None:
+async def open_case(desk: Desk, customer: UUID) -> Json:
+    """The case as it is shown once its process has opened it."""
     case = {"customer_id": str(customer), "text": "The handle came loose."}
     case_id = (await desk.api.post("/api/v1/cases", json=case)).json()["case_id"]
-    shown = await eventually(
+    return await eventually(
         lambda: desk.api.get(f"/api/v1/cases/{case_id}"), lambda found: "reference" in found
     )
-    address = await desk.address_of(customer)
-    mail = await desk.comes(answer("It is blue.", sender=address, subject=shown["reference"]))
-    assert mail["case_id"] == case_id
+
+
+async def replies_to(desk: Desk, case: Json, count: int = 1) -> list[Json]:
     shown = await eventually(
-        lambda: desk.api.get(f"/api/v1/cases/{case_id}"), lambda found: bool(found["replies"])
+        lambda: desk.api.get(f"/api/v1/cases/{case['id']}"),
+        lambda found: len(found["replies"]) == count,
     )
-    [reply] = shown["replies"]
+    replies: list[Json] = shown["replies"]
+    return replies
+
+
+async def test_a_reply_is_shown_in_its_case(desk: Desk, customer: UUID, worker: None) -> None:
+    case = await open_case(desk, customer)
+    address = await desk.address_of(customer)
+    mail = await desk.comes(answer("It is blue.", sender=address, subject=case["reference"]))
+    assert mail["case_id"] == case["id"]
+    [reply] = await replies_to(desk, case)
     assert (reply["text"], reply["received_mail_id"]) == ("It is blue.", mail["id"])
+
+
+async def test_a_text_goes_on_with_the_open_case_of_its_customer_the_newest_of_two(
+    desk: Desk, make_customer: MakeCustomer, worker: None
+) -> None:
+    number = "+5511961237766"
+    customer = await make_customer(phone=number)
+
+    async def texts(text: str) -> None:
+        sent = {"source": "gateway", "event_id": str(uuid4()), "sender": number, "text": text}
+        assert (await desk.api.post(TEXTS, json=sent)).status_code == 202
+        while await take_in_texts(desk.sessions, desk.client):
+            pass
+
+    first = await open_case(desk, customer)
+    await texts("It is blue.")
+    [reply] = await replies_to(desk, first)
+    assert (reply["text"], reply["received_mail_id"]) == ("It is blue.", None)
+    second = await open_case(desk, customer)
+    await texts("And round.")
+    [reply] = await replies_to(desk, second)
+    assert reply["text"] == "And round."
+    assert len(await replies_to(desk, first)) == 1
 
 
 async def test_a_person_gives_a_strangers_mail_to_a_customer_once(

@@ -30,6 +30,7 @@ FACTS = st.builds(
     sent=st.lists(MOMENTS, max_size=4).map(tuple),
     not_after=st.none() | MOMENTS,
     process_ended=st.booleans(),
+    answered=st.booleans(),
     message_class=st.sampled_from(MessageClass),
     purpose=st.sampled_from(Purpose),
     channel=st.sampled_from(Channel),
@@ -158,14 +159,17 @@ def test_holding_back_is_only_for_a_while(facts: ContactFacts) -> None:
             assert decision.until > facts.at
             facts = facts.model_copy(update={"at": decision.until})
     assert decision.outcome in (Outcome.SEND, Outcome.SUPPRESS, Outcome.CANCEL)
-    if facts.not_after is None and not facts.process_ended and not facts.claims:
+    over = facts.process_ended or facts.answered
+    if facts.not_after is None and not over and not facts.claims:
         assert decision.outcome is not Outcome.CANCEL
 
 
-@given(FACTS)
-def test_nothing_more_goes_of_a_series_whose_process_has_ended(facts: ContactFacts) -> None:
-    ended = facts.model_copy(update={"process_ended": True})
-    assert may_send(ended).outcome in (Outcome.CANCEL, Outcome.SUPPRESS)
+@given(FACTS, st.sampled_from(["process_ended", "answered"]))
+def test_nothing_more_goes_of_a_series_that_has_ended_or_was_answered(
+    facts: ContactFacts, over: str
+) -> None:
+    decision = may_send(facts.model_copy(update={over: True}))
+    assert decision.outcome in (Outcome.CANCEL, Outcome.SUPPRESS)
 
 
 @given(FACTS)

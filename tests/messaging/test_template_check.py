@@ -237,6 +237,28 @@ def test_the_frame_stays_so_that_marketing_can_be_stopped() -> None:
     assert "https://example.com/u/token" in rendered.html
 
 
+@pytest.mark.parametrize(
+    ("sms", "refused"),
+    [
+        ("New coffee!", True),
+        ("Don't stop drinking coffee.", True),
+        ("NON-STOP coffee!", True),
+        ("{% if name %}Answer STOP to stop.{% endif %} New coffee!", True),
+        ("{# {{ unsubscribe_url }} STOP #}New coffee!", True),
+        ("New coffee! STOP: {{ unsubscribe_url }}", False),
+        ("{{ unsubscribe_url }}", False),
+        ("New coffee! Answer STOP and we stop.", False),
+        ("Café novo! Responda SAIR para parar.", False),
+    ],
+)
+def test_selling_by_text_message_says_how_to_stop_it(sms: str, refused: bool) -> None:
+    """A mail has it from its frame, a text message has no frame."""
+    parts = {"subject": "Hi", "body_text": "Hi", "body_mjml": "<mj-text>Hi</mj-text>", "sms": sms}
+    found = [(one.part, one.line) for one in faults(Template.WIN_BACK, **parts)]
+    assert found == ([(Part.SMS, None)] if refused else [])
+    assert faults(sms="Your order is late.") == []  # that is no selling
+
+
 def test_what_people_wrote_is_no_markup_and_no_template() -> None:
     hostile = '<script>alert(1)</script> {{ 7 * 7 }} ${7*7} & "quotes"'
     rendered = render(job(context={**sample_context(Template.CASE_REPLY), "text": hostile}))

@@ -1,9 +1,10 @@
 """What a customer writes by mail reaches his relationship, and two machines fall silent."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from activities.received_mail import take_in_mail
 from database.customers import ContactPoint
@@ -17,7 +18,9 @@ from domain.received_mails import MailOutcome
 from domain.support import CaseState, WaitForCustomer
 from domain.tasks import TaskKind, TaskState
 from messaging.links import Links
+from tests.activities.dispatching import dispatcher, running
 from tests.driving import MINUTE, Drive, Handle, becomes
+from tests.messaging.post_office import PostOffice
 from tests.messaging.received import answer
 from tests.workflows.test_lifecycle import STAFF, processes, started
 from workflows.support import SupportCase
@@ -89,6 +92,41 @@ async def test_an_answer_stops_the_touches_it_answers_also_beside_an_open_case(
     await becomes(last, "reply_received")
     [task] = await drive.tasks(contact, kind=TaskKind.ANSWER_REPLY)
     assert task.state is TaskState.OPEN
+
+
+@pytest.mark.parametrize("state", [MessageState.QUEUED, MessageState.HELD])
+async def test_an_answer_stops_the_touch_that_has_not_gone_yet(
+    drive: Drive, customer: UUID, address: str, post_office: PostOffice, state: MessageState
+) -> None:
+    """By mail, to no message in particular: the first contact is all that writes to him."""
+    lead = LeadReceived(event_id=str(uuid4()), occurred_at=datetime.now(UTC))
+    await drive.tell(customer, "lead_received", lead)
+    contact = await started(drive, marketing_workflow_id(customer, 1))
+    touch = await last_message(drive, contact)
+    async with drive.sessions.begin() as session:
+        tomorrow = datetime.now(UTC) + timedelta(days=1)
+        others = sa.update(Message).where(Message.id != touch.id)
+        await session.execute(others.values(not_before=tomorrow))
+        if state is MessageState.HELD:
+            night = {"outcome": "hold", "decided_by": "quiet_hours", "because": "it is night"}
+            held = sa.update(Message).where(Message.id == touch.id)
+            await session.execute(held.values(state=state, decision=night, not_before=tomorrow))
+    await comes(drive, "Tell me more.", address)
+
+    async def last() -> str:
+        return (await drive.story(contact))[-1]
+
+    await becomes(last, "reply_received")
+
+    async def fate() -> tuple[MessageState, str | None]:
+        now = await drive.row(Message, touch.id)
+        return now.state, now.decision and now.decision["decided_by"]
+
+    async with running(
+        dispatcher(drive.sessions, drive.client, post_office.port, post_office.path)
+    ):
+        await becomes(fate, (MessageState.CANCELLED, "reply"), within=10)
+    assert await post_office.inbox.count() == 0
 
 
 @pytest.mark.history
