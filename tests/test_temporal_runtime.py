@@ -66,7 +66,7 @@ async def behind_tls(
     context.set_alpn_protocols(["h2"])
     context.verify_mode = ssl.CERT_REQUIRED if mutual else ssl.CERT_NONE
     host, _, port = server.rpartition(":")
-    tasks = set()
+    tasks: set[asyncio.Task[Any] | None] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.current_task())
@@ -77,7 +77,7 @@ async def behind_tls(
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     yield f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     listener.close()
-    for task in tasks:
+    for task in filter(None, tasks):
         task.cancel()
 
 

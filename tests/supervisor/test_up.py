@@ -1,6 +1,11 @@
-"""`crm.py up` as a person meets it: ready, kept running, killed, back where it stood, stopped."""
+"""An installation as a person meets it: ready, played, kept running, killed, back where it stood.
 
+It is run by `crm.py demo`, which is `crm.py up` with lives that are played.
+"""
+
+import contextlib
 import os
+import re
 import signal
 import smtplib
 import time
@@ -30,7 +35,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     installation = Installation(tmp_path_factory.mktemp("up") / "var")
     mail_comes_back = {"CRM_INBOUND_DOMAIN": DOMAIN, "CRM_INBOUND_PORT": str(free_port())}
     installation.environment.update(mail_comes_back)
-    installation.up()
+    installation.up("demo", "--customers", "6", "--day", "50ms")
     yield installation
     installation.down()
 
@@ -46,6 +51,22 @@ def test_ready_means_that_everything_answers(installation: Installation) -> None
     assert run.api_key.startswith("crm_")
     examined = installation.command("doctor")
     assert examined.returncode == 0, examined.stdout + examined.stderr
+
+
+def test_the_demo_says_what_happened_and_where_to_look(installation: Installation) -> None:
+    wait_until(lambda: "go on until Ctrl-C" in installation.said, 150)
+    told = installation.said.partition("What happened")[2]
+    rows = dict(re.findall(r"^│ (.+?) +│ (.+?) +│$", told, re.M))
+    assert sum(map(int, re.findall(r"\d+", rows["customers by stage"]))) == 6
+    assert re.search(r"\d+ delivered", rows["orders"])
+    assert re.search(r"\d+ accepted", rows["messages"])
+    assert int(rows["steps of all processes"]) > 50
+    assert re.search(r"\d+ surveys clicked|\d+ tasks done", rows["played by people"])
+    run = installation.run_file.addresses
+    assert [a for a in (run.console, run.docs, run.temporal_ui, run.inbox) if a not in told] == []
+    assert "sign in to the console as any of" in told
+    assert installation.process.poll() is None
+    assert installation.healthy
 
 
 def test_a_mail_that_comes_is_kept_and_looked_at(installation: Installation) -> None:
@@ -116,18 +137,21 @@ def test_after_a_kill_of_everything_each_process_goes_on_where_it_stood(
     installation: Installation,
 ) -> None:
     with calling(installation) as api:
-        report(api, "lead_received", customer_id=make_customer(api))
-        report(api, "case_opened", customer_id=make_customer(api), case_kind="question", text="?")
-        report(api, "order_placed", customer_id=make_customer(api), order_reference="A-1001")
-        wait_until(lambda: {step for step, _ in standing(api).values()} == SETTLED, 60)
-        stood = standing(api)
+        lead, asker, buyer = customers = [make_customer(api) for _ in range(3)]
+        report(api, "lead_received", customer_id=lead)
+        report(api, "case_opened", customer_id=asker, case_kind="question", text="Which colour?")
+        report(api, "order_placed", customer_id=buyer, order_reference="A-1001")
+        wait_until(lambda: {step for step, _ in standing(api, customers).values()} == SETTLED, 60)
+        stood = standing(api, customers)
     key = installation.run_file.api_key
+    player = player_of(installation)
     installation.kill_everything()
-    installation.up()
+    wait_until(lambda: is_gone(player), 10)  # nobody plays on against what is not there
+    installation.up("demo", "--customers", "3", "--day", "10s")
     assert "was killed; going on from where it stood" in installation.said
     assert installation.run_file.api_key == key
     with calling(installation) as api:
-        assert standing(api) == stood
+        assert standing(api, customers) == stood
         [delivery] = (workflow_id for workflow_id in stood if workflow_id.startswith("delivery/"))
         report(api, "order_delivered", order_reference="A-1001")
         wait_until(lambda: process(api, delivery)["outcome"] == "delivered", 60)
@@ -145,10 +169,14 @@ SETTLED = {
 }
 
 
-def standing(api: httpx2.Client) -> dict[str, tuple[str, str | None]]:
-    """Of each process: its step, and when its timer rings."""
-    listed = api.get("/processes").raise_for_status().json()["items"]
-    return {each["workflow_id"]: (each["step"], each["next_timer_at"]) for each in listed}
+def standing(api: httpx2.Client, customers: list[str]) -> dict[str, tuple[str, str | None]]:
+    """Of each process of these customers: its step, and when its timer rings."""
+    listed = api.get("/processes?limit=200").raise_for_status().json()["items"]
+    return {
+        each["workflow_id"]: (each["step"], each["next_timer_at"])
+        for each in listed
+        if each["customer_id"] in customers
+    }
 
 
 def process(api: httpx2.Client, workflow_id: str) -> dict[str, Any]:
@@ -175,11 +203,25 @@ def report(api: httpx2.Client, kind: str, **fields: str) -> None:
     api.post("/events", json=body).raise_for_status()
 
 
-def test_a_stop_ends_everything_in_time(installation: Installation) -> None:
-    pids = installation.run_file.pids
+def test_one_interrupt_ends_everything_in_time_while_lives_are_played(
+    installation: Installation,
+) -> None:
+    pids = {*installation.run_file.pids.values(), player_of(installation)}
+    assert "What happened" not in installation.said
     begun = time.monotonic()
-    installation.process.send_signal(signal.SIGTERM)
+    installation.process.send_signal(signal.SIGINT)
     assert installation.process.wait(20) == 0
     assert time.monotonic() - begun < 10
-    assert [name for name, pid in pids.items() if not is_gone(pid)] == []
+    assert [pid for pid in pids if not is_gone(pid)] == []
     assert read_run_file(installation.data_dir) is None
+
+
+def player_of(installation: Installation) -> int:
+    """The supervisor's child that plays the lives."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            parent = int((process / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if parent == installation.process.pid and b"--running" in words:
+                return int(process.name)
+    raise AssertionError("nobody plays")
