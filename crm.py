@@ -87,6 +87,7 @@ def demo(
             )
         )
 
+    from supervisor.children import tied_to_us
     from supervisor.supervise import run
 
     seconds(day)  # a mistake shows now, not after the start
@@ -94,7 +95,7 @@ def demo(
     async def play(_: RunFile) -> None:
         options = ["--customers", str(customers), "--seed", str(seed), "--day", day]
         command = [sys.executable, str(_HERE), "demo", "--running", "--stay", *options]
-        player = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+        player = await asyncio.create_subprocess_exec(*tied_to_us(command), start_new_session=True)
         try:
             if await player.wait() != 0:
                 raise Refused("the demo ended early; the installation stays up until Ctrl-C")

@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -137,6 +137,20 @@ class Settings(BaseSettings):
     @classmethod
     def from_environment(cls) -> Self:
         return cls()
+
+    @property
+    def temporal_options(self) -> dict[str, Any]:
+        """How `temporal_runtime.connect` proves who we are and that the server is the right one."""
+        key = self.temporal_api_key
+        return {
+            "api_key": key.get_secret_value() if key else None,
+            "tls": self.temporal_tls,
+            "tls_files": {
+                "ca": self.temporal_tls_ca_file,
+                "cert": self.temporal_tls_cert_file,
+                "key": self.temporal_tls_key_file,
+            },
+        }
 
     @property
     def inbox(self) -> Path:

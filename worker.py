@@ -319,20 +319,13 @@ async def run(settings: Settings) -> None:
 
 async def _reach_temporal(settings: Settings) -> Client:
     """Connect; while the server is away try again, since it may start after us."""
-    key = settings.temporal_api_key
     address = settings.temporal_address or f"127.0.0.1:{settings.temporal_port}"
     while True:
         try:
             return await temporal_runtime.connect(
                 address,
                 settings.temporal_namespace,
-                api_key=key.get_secret_value() if key else None,
-                tls=settings.temporal_tls,
-                tls_files={
-                    "ca": settings.temporal_tls_ca_file,
-                    "cert": settings.temporal_tls_cert_file,
-                    "key": settings.temporal_tls_key_file,
-                },
+                **settings.temporal_options,
                 metrics_port=settings.metrics_port,
             )
         except RuntimeError as problem:

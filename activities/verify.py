@@ -84,16 +84,18 @@ LIVED = """NOT EXISTS (
 _WITHIN = f"""CASE WHEN CAST(:simulation AS uuid) IS NULL THEN {LIVED} ELSE EXISTS (
     SELECT FROM customers c WHERE c.id = x.customer_id AND c.simulation_id = :simulation) END"""
 
+# Of an event `x` the markers `t` that its process may have left: the steps it caused.
+EFFECTS = """timeline t WHERE t.workflow_id = x.workflow_id AND t.step_key = ANY (
+    ARRAY[x.event_id, 'heard/' || x.event_id]
+    || CASE x.kind WHEN 'order_placed' THEN ARRAY['order_placed']
+                   WHEN 'case_opened' THEN ARRAY['opened'] ELSE ARRAY[]::text[] END)"""
+
 # An event has had its effect when the step it causes has left its marker; a process that staff
 # paused or stopped may keep it waiting.
 UNPROCESSED = f"""
     SELECT x.event_id FROM events x
     WHERE {_WITHIN}
-      AND NOT EXISTS (
-        SELECT FROM timeline t WHERE t.workflow_id = x.workflow_id AND t.step_key = ANY (
-            ARRAY[x.event_id, 'heard/' || x.event_id]
-            || CASE x.kind WHEN 'order_placed' THEN ARRAY['order_placed']
-                           WHEN 'case_opened' THEN ARRAY['opened'] ELSE ARRAY[]::text[] END))
+      AND NOT EXISTS (SELECT FROM {EFFECTS})
       AND NOT EXISTS (
         SELECT FROM processes p
         WHERE p.workflow_id = x.workflow_id AND p.state IN ('paused','stopped'))

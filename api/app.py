@@ -225,17 +225,10 @@ def _database_url(settings: Settings) -> str:
 
 
 async def _connect(settings: Settings) -> Client:
-    key = settings.temporal_api_key
     return await temporal_runtime.connect(
         settings.temporal_address or f"127.0.0.1:{settings.temporal_port}",
         settings.temporal_namespace,
-        api_key=key.get_secret_value() if key else None,
-        tls=settings.temporal_tls,
-        tls_files={
-            "ca": settings.temporal_tls_ca_file,
-            "cert": settings.temporal_tls_cert_file,
-            "key": settings.temporal_tls_key_file,
-        },
+        **settings.temporal_options,
     )
 
 

@@ -20,7 +20,11 @@ class MessageReaction(Base):
 
     __tablename__ = "message_reactions"
 
-    message_id: Mapped[UUID] = mapped_column(sa.ForeignKey("messages.id"), primary_key=True)
+    message_id: Mapped[UUID] = mapped_column(
+        # Released under this name, which is not the one of the convention.
+        sa.ForeignKey("messages.id", name="fk_message_reactions_message_id_messages"),
+        primary_key=True,
+    )
     kind: Mapped[ReactionKind] = mapped_column(primary_key=True)
     link: Mapped[str] = mapped_column(primary_key=True, default="")  # of a click
     day: Mapped[date] = mapped_column(

@@ -45,18 +45,11 @@ class Instance:
 async def opened(run: RunFile) -> AsyncIterator[Instance]:
     """Raises Refused when the instance does not answer."""
     settings = Settings.from_environment()
-    key = settings.temporal_api_key
     try:
         temporal = await temporal_runtime.connect(
             run.addresses.temporal,
             run.temporal_namespace,
-            api_key=key.get_secret_value() if key else None,
-            tls=settings.temporal_tls,
-            tls_files={
-                "ca": settings.temporal_tls_ca_file,
-                "cert": settings.temporal_tls_cert_file,
-                "key": settings.temporal_tls_key_file,
-            },
+            **settings.temporal_options,
         )
     except RuntimeError:
         raise Refused(

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from activities.verify import CONSEQUENCES, UNSETTLED, Conservation, Verdict
+from activities.verify import CONSEQUENCES, EFFECTS, UNSETTLED, Conservation, Verdict
 from domain.delivery import DeliveryState
 from domain.promises import PromiseState, end_of_day
 from replay.history import HistoricOrder, History
 from replay.instance import Instance
-from replay.player import Tally, World
+from replay.player import DAY, Tally, World
 
 SETTLE_LIMIT = 120.0
 _LOOK_EVERY = 1.0
@@ -78,6 +78,13 @@ _RECOVERIES = f"""
            coalesce(max(extract(epoch FROM x.recorded_at - e.accepted_at)), 0) AS slowest
     FROM cases x LEFT JOIN events e ON e.event_id = x.event_id {_OF} AND x.kind = 'recovery'
 """
+# Machine seconds from an accepted event to the step of its process.
+_LAGS = f"""
+    SELECT percentile_disc(ARRAY[0.5, 0.99, 1]) WITHIN GROUP (
+        ORDER BY extract(epoch FROM effect.at - x.accepted_at))
+    FROM events x
+    CROSS JOIN LATERAL (SELECT min(t.recorded_at) AS at FROM {EFFECTS}) effect {_OF}
+"""
 _CUSTOMERS = "SELECT count(*) FROM customers WHERE simulation_id = :simulation"
 _EVENTS = f"SELECT x.event_id FROM events x {_OF}"
 
@@ -106,6 +113,8 @@ class Reconciliation(BaseModel):
     simulation: str
     elapsed_s: float
     lag_s: dict[str, float]
+    processes_lag_s: dict[str, float]
+    processes_lag_days: float
     recovery_slowest_s: float
 
     @property
@@ -124,6 +133,7 @@ class _Product:
     surveys: Any
     reviews: Mapping[str, int]
     recoveries: Any
+    lags: Mapping[str, float]
     customers: int
     events: set[str]
 
@@ -218,6 +228,8 @@ async def reconcile(
         simulation=str(world.id),
         elapsed_s=round(elapsed, 1),
         lag_s={"p50": tally.lag(0.5), "p99": tally.lag(0.99), "max": tally.lag(1.0)},
+        processes_lag_s=dict(product.lags),
+        processes_lag_days=round(product.lags["max"] * world.clock.speed / DAY, 1),
         recovery_slowest_s=round(float(product.recoveries.slowest), 1),
     )
 
@@ -365,6 +377,7 @@ async def _read(instance: Instance, world: World) -> _Product:
                 row.event_id[own:]: row.score for row in await _rows(connection, _REVIEWS, world)
             },
             recoveries=(await _rows(connection, _RECOVERIES, world))[0],
+            lags=_lags((await _rows(connection, _LAGS, world))[0][0]),
             customers=(await _rows(connection, _CUSTOMERS, world))[0][0],
             events={row.event_id for row in await _rows(connection, _EVENTS, world)},
         )
@@ -384,6 +397,12 @@ async def _count(
             counting = sa.text(f"SELECT count(*) FROM ({sql}) AS found")
             total += await session.scalar(counting, {"simulation": world.id, **parameters}) or 0
     return total
+
+
+def _lags(shares: Sequence[Any] | None) -> dict[str, float]:
+    """None: no event has had an effect yet."""
+    found = shares or (0, 0, 0)
+    return {name: round(float(s), 3) for name, s in zip(("p50", "p99", "max"), found, strict=True)}
 
 
 def _nested(rows: Sequence[Any]) -> dict[str, dict[str, int]]:

@@ -67,9 +67,10 @@ def _facts(result: Reconciliation) -> Table:
         ("customers / events", f"{result.customers:,} / {result.events:,}"),
         ("requests sent again", f"{result.repeated_requests:,}"),
         ("took", f"{result.elapsed_s:,.0f} s"),
+        ("behind, half / 99 % / most", _shares(result.lag_s)),
         (
-            "behind, half / 99 % / most",
-            " / ".join(f"{result.lag_s[share]:.2f} s" for share in ("p50", "p99", "max")),
+            "  processes behind their events",
+            f"{_shares(result.processes_lag_s)}, {result.processes_lag_days:.1f} days of theirs",
         ),
         ("duplicates", f"{result.duplicates:,}"),
         ("lost", f"{result.lost:,}"),
@@ -88,6 +89,10 @@ def _nested(title: str, headers: tuple[str, str], nested: Mapping[str, Mapping[s
     for name, states in nested.items():
         table.add_row(name, *(f"{states[one]:,}" if one in states else "" for one in inner))
     return table
+
+
+def _shares(lag: Mapping[str, float]) -> str:
+    return " / ".join(f"{lag[share]:.2f} s" for share in ("p50", "p99", "max"))
 
 
 def _counts(counts: Mapping[str, int]) -> str:

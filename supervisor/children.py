@@ -33,16 +33,12 @@ def start_child(
 ) -> "subprocess.Popen[bytes]":
     """Start `command` in its own session, its output appended to `log`.
 
-    The kernel sends it `death_signal` when the *thread* that called this ends; call it from the
-    main thread or from a pool thread that lives as long as the process. `niceness` as nice(1) has
-    it: with 10 it yields to the others when the processors are full.
+    It ends with us: see `tied_to_us`. `niceness` as nice(1) has it: with 10 it yields to the others
+    when the processors are full.
     """
-    who = user or User(-1, -1)
-    options = [os.getpid(), int(death_signal), who.uid, who.gid, who.capability, niceness]
-    launcher = [sys.executable, "-I", "-S", str(_LAUNCH), *map(str, options), "--"]
     with open_log(log) as output:
         return subprocess.Popen(
-            [*launcher, *command],
+            tied_to_us(command, user=user, death_signal=death_signal, niceness=niceness),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -51,6 +47,23 @@ def start_child(
             cwd=directory or ("/" if user else None),
             start_new_session=True,
         )
+
+
+def tied_to_us(
+    command: Sequence[str],
+    *,
+    user: User | None = None,
+    death_signal: int = signal.SIGKILL,
+    niceness: int = 0,
+) -> list[str]:
+    """The words that start `command` as a child that does not outlive us.
+
+    The kernel sends it `death_signal` when the *thread* that started it ends; start it from the
+    main thread or from a pool thread that lives as long as the process.
+    """
+    who = user or User(-1, -1)
+    options = [os.getpid(), int(death_signal), who.uid, who.gid, who.capability, niceness]
+    return [sys.executable, "-I", "-S", str(_LAUNCH), *map(str, options), "--", *command]
 
 
 def open_log(path: Path) -> IO[bytes]:

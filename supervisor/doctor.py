@@ -157,17 +157,10 @@ async def _examine_temporal(settings: Settings, run: RunFile) -> list[Finding]:
 
 
 async def _connect(settings: Settings, run: RunFile) -> Client:
-    key = settings.temporal_api_key
     return await temporal_runtime.connect(
         run.addresses.temporal,
         run.temporal_namespace,
-        api_key=key.get_secret_value() if key else None,
-        tls=settings.temporal_tls,
-        tls_files={
-            "ca": settings.temporal_tls_ca_file,
-            "cert": settings.temporal_tls_cert_file,
-            "key": settings.temporal_tls_key_file,
-        },
+        **settings.temporal_options,
     )
 
 

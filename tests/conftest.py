@@ -78,13 +78,13 @@ def postgres() -> Generator[PostgresServer]:
 
 
 @contextmanager
-def new_database(postgres: PostgresServer) -> Iterator[str]:
-    """The address of an empty database with the current schema, dropped at the end."""
+def new_database(postgres: PostgresServer, template: str = _TEMPLATE) -> Iterator[str]:
+    """The address of an empty database, by default with the current schema; dropped at the end."""
     name = f"test_{uuid4().hex}"
     admin = postgres.admin_url.replace("postgresql+psycopg://", "postgresql://")
     owner = "perennial"
     with psycopg.connect(admin, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE} OWNER {owner}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")
     yield postgres.url.replace(f"/{_TEMPLATE}?", f"/{name}?")
     with psycopg.connect(admin, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")

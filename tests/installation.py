@@ -1,4 +1,4 @@
-"""An installation run by a real `crm.py up`, for tests of the whole and of what survives a kill."""
+"""An installation run by a real `crm.py`, for tests of the whole and of what survives a kill."""
 
 import contextlib
 import os
@@ -25,11 +25,14 @@ class Installation:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRM_")}
         self.environment = {**inherited, **own}
 
-    def up(self) -> None:
-        """Start it and wait until it is ready. How fast is for a quiet machine to say."""
+    def up(self, *command: str) -> None:
+        """Start it and wait until it is ready. How fast is for a quiet machine to say.
+
+        `command`: instead of `crm.py up`.
+        """
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "crm.py", "up"],
+                [sys.executable, "crm.py", *(command or ["up"])],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=output,
@@ -75,6 +78,11 @@ class Installation:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def is_gone(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z"
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> None:

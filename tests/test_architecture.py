@@ -4,6 +4,8 @@ import ast
 import importlib
 import inspect
 import json
+import re
+import subprocess
 import sys
 import typing
 from collections.abc import Callable, Iterator
@@ -354,6 +356,30 @@ def test_every_module_says_what_it_is() -> None:
     for path in PRODUCT:
         if path.name != "__init__.py":
             assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+_REGISTRY = re.compile(
+    r"https?://\S*(?:pypi|pythonhosted|/simple\b)"
+    r"|--(?:(?:extra-|default-)?index(?:-url)?|find-links|trusted-host)\b|tool\.uv\.index",
+    re.IGNORECASE,
+)
+
+
+def test_no_file_says_where_packages_come_from() -> None:
+    """Where they are installed from is for whoever installs them: their hashes are pinned."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a clone: there is no list of what is ours")
+    naming = []
+    for name in listed.stdout.split("\0"):
+        path = ROOT / name
+        if path.is_file() and _REGISTRY.search(path.read_bytes().decode(errors="ignore")):
+            naming.append(name)
+    assert naming == []
+    for requirements in ROOT.glob("requirements*"):
+        assert "://" not in requirements.read_text(), requirements
 
 
 def test_one_word_is_one_process_in_every_room() -> None:

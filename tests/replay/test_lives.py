@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import pytest
 from pydantic import TypeAdapter
 
 from api.customers import CustomerFields
@@ -36,6 +37,15 @@ def test_a_life_is_told_in_its_order() -> None:
             known.add(entry.order)
         else:
             assert (entry.order or entry.customer) in known
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_something_moves_at_once(seed: int) -> None:
+    """Whoever starts the demo waits for nothing."""
+    entries = make_lives(200, seed, BEGINS).entries
+    at_once = [entry for entry in entries if entry.at == BEGINS]
+    assert len({entry.customer for entry in at_once}) == 3
+    assert {entry.kind for entry in at_once} & {"lead_received", "order_placed"}
 
 
 def test_the_api_takes_every_entry() -> None:

@@ -78,6 +78,14 @@ def test_the_outcome_is_the_files(outcome: dict[str, Any]) -> None:
     assert outcome["disagreements"] == []
 
 
+def test_it_says_how_far_behind_processes_were(outcome: dict[str, Any]) -> None:
+    lag = outcome["processes_lag_s"]
+    assert 0 < lag["p50"] <= lag["p99"] <= lag["max"]
+    days = lag["max"] / 0.25
+    assert outcome["processes_lag_days"] == pytest.approx(days, abs=0.1)
+    assert 0 < outcome["recovery_slowest_s"] <= lag["max"] + 60
+
+
 def test_every_order_was_confirmed_once(outcome: dict[str, Any]) -> None:
     sent = {template: sum(states.values()) for template, states in outcome["messages"].items()}
     assert sent["order_confirmed"] == 28
