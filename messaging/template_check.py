@@ -73,8 +73,8 @@ def check_part(part: Part, source: str, names: Set[str], *, may_claim: bool) -> 
 
 
 def says_how_to_stop(source: str) -> bool:
-    """Whether a sound source names the link, or in capitals a word that we obey, whoever reads it:
-    not in a condition, nor in a loop.
+    """Whether a sound source names the link, or in capitals a word that we obey; to whoever reads
+    it, so in no condition and no loop.
     """
     always = (node for node in _LEXER.parse(source).body if isinstance(node, nodes.Output))
     for piece in chain.from_iterable(node.nodes for node in always):
@@ -82,7 +82,9 @@ def says_how_to_stop(source: str) -> bool:
             case nodes.Name(name="unsubscribe_url"):
                 return True
             case nodes.TemplateData(data=words):
-                if any(wish_of(word, Channel.SMS) is Wish.STOP for word in _KEYWORD.findall(words)):
+                # As in a mail: CANCEL and END are obeyed too, and are said of much else.
+                wishes = (wish_of(word, Channel.EMAIL) for word in _KEYWORD.findall(words))
+                if Wish.STOP in wishes:
                     return True
     return False
 

@@ -243,6 +243,7 @@ def test_the_frame_stays_so_that_marketing_can_be_stopped() -> None:
         ("New coffee!", True),
         ("Don't stop drinking coffee.", True),
         ("NON-STOP coffee!", True),
+        ("The SALE must END.", True),
         ("{% if name %}Answer STOP to stop.{% endif %} New coffee!", True),
         ("{# {{ unsubscribe_url }} STOP #}New coffee!", True),
         ("New coffee! STOP: {{ unsubscribe_url }}", False),
