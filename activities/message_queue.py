@@ -310,8 +310,8 @@ class Facts:
     policy: ContactPolicy
     # Of the processes that have a series of messages, those that are over, and those that the
     # customer has answered, which a person goes on with.
-    ended: Set[str] = frozenset()
-    answered: Set[str] = frozenset()
+    ended: Set[str]
+    answered: Set[str]
     texts: Mapping[UUID, str] = field(default_factory=dict)
     threads: Mapping[UUID, tuple[str, ...]] = field(default_factory=dict)
 

@@ -172,8 +172,10 @@ class _Mail:
             return MailOutcome.KEPT
         if thread is None:
             return MailOutcome.UNKNOWN_SENDER
-        if thread.customer_id not in known_as:
+        if thread.customer_id not in known_as or read.is_broken:
             self.row.customer_id = thread.customer_id
+            if read.is_broken:
+                self.row.because = "it is malformed: what is written may not be all"
             await ask_whose(
                 self.session,
                 self.client,

@@ -101,6 +101,11 @@ def parts(mail: Mail) -> Iterator[Mail]:
             waiting[:0] = [(inner, depth + 1) for inner in payload if isinstance(inner, Message)]
 
 
+def is_broken(mail: Mail) -> bool:
+    """Whether the parser had to guess where parts end, or what the bytes mean of one it decoded."""
+    return any(part.defects for part in mail.walk())
+
+
 def is_attached(part: Mail) -> bool:
     """RFC 2183: to be offered as a file. An enclosed mail or a picture is, whatever it says."""
     return (

@@ -19,6 +19,7 @@ from messaging.mail_parts import (
     Mail,
     attachments_of,
     header,
+    is_broken,
     one_line,
     parse,
     parse_headers,
@@ -70,6 +71,7 @@ class ReadMail(NamedTuple):
     attachments: tuple[Attachment, ...] = ()
     left_out: int = 0  # attachments beyond the limits
     wants_to_stop: bool = False
+    is_broken: bool = False  # its words may be others than were written
 
     @property
     def is_empty(self) -> bool:
@@ -113,6 +115,7 @@ def _read(mail: Mail, mail_from: str | None, rcpt_to: Sequence[str]) -> ReadMail
         to_us,
         text=unquoted(whole_text),
         whole_text=whole_text,
+        is_broken=is_broken(mail),
     )
     if complaint := complaint_in(mail):
         tokens = to_us or _enclosed_tokens(mail)

@@ -10,7 +10,7 @@ from typing import Literal
 import jinja2
 from pydantic import BaseModel, ConfigDict
 
-from domain.messages import MESSAGES, Channel, MessageClass, Template
+from domain.messages import Channel, Template
 from domain.templates import (
     DEFAULT_LOCALE,
     ClaimMade,
@@ -33,14 +33,11 @@ from messaging.render import (
     values_of,
     written,
 )
-from messaging.template_check import check_part, says_how_to_stop
+from messaging.template_check import check_part
 
 _PLAIN = environment_of().overlay(autoescape=False)
 _MARKUP = environment_of().overlay(autoescape=True)
 _FRAMES = {Part.BODY_TEXT: "body.txt", Part.BODY_MJML: "email.mjml"}
-_NO_WAY_OUT = (
-    "does not say to everybody how to stop it: {{ unsubscribe_url }}, or a word to answer: STOP"
-)
 FRAME_LOCALES = tuple(sorted(path.parent.name for path in TEMPLATES.glob("_layout/*/email.mjml")))
 
 
@@ -115,7 +112,7 @@ def _line_of(problem: BaseException, part: Part) -> int | None:
 @lru_cache(maxsize=500)
 def _compiled(part: Part, source: str, template: Template, wording: str) -> jinja2.Template:
     """Checked once more: a row in the database proves nothing about what is in it."""
-    checked = check_part(part, source, names_in(template), may_claim=may_claim(template))
+    checked = check_part(part, source, names_in(template), sells=may_claim(template))
     if checked.faults:
         first = checked.faults[0]
         raise jinja2.TemplateSyntaxError(f"{part}: {first.says}", first.line or 1)
@@ -133,13 +130,10 @@ def check(job: CheckJob) -> Verdict:
             if _is_sent_by_sms(job.template):
                 faults.append(Fault(part=part, says="is missing: the message goes by SMS too"))
             continue
-        names, claiming = names_in(job.template), may_claim(job.template)
-        checked = check_part(part, source, names, may_claim=claiming)
+        names, sells = names_in(job.template), may_claim(job.template)
+        checked = check_part(part, source, names, sells=sells)
         faults += checked.faults
         claims += checked.claims
-        sells = MESSAGES[job.template].message_class is MessageClass.MARKETING
-        if part is Part.SMS and sells and not checked.faults and not says_how_to_stop(source):
-            faults.append(Fault(part=part, says=_NO_WAY_OUT))
     if nearest_locale(FRAME_LOCALES, job.wording, default=False) is None:
         known = ", ".join(FRAME_LOCALES)
         says = f"there is no frame in the language {job.wording}; there are: {known}"

@@ -42,6 +42,9 @@ _EMPTY = frozenset({"br", "hr", "img"})
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
 _FETCHES = re.compile(r"://|url\(|\\", re.IGNORECASE)  # CSS can write url( with a backslash
 _SPOKEN = ("alt", "title")
+_NO_WAY_OUT = (
+    "does not say to everybody how to stop it: {{ unsubscribe_url }}, or a word to answer: STOP"
+)
 _KEYWORD = re.compile(r"(?<![\w-])[A-Z]{3,}(?![\w-])")
 _OTHER_SCHEME = re.compile(r"\b(?!https\b)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -52,17 +55,23 @@ class Checked:
     claims: list[ClaimMade] = field(default_factory=list)
 
 
-def check_part(part: Part, source: str, names: Set[str], *, may_claim: bool) -> Checked:
-    """Everything wrong with a source; `names` are the variables it may use."""
+def check_part(part: Part, source: str, names: Set[str], *, sells: bool) -> Checked:
+    """Everything wrong with a source; `names` are the variables it may use.
+
+    What sells may make claims, and by text message says how to stop it: a mail's frame does.
+    """
     refused = list(_unreadable(source))
     if refused:
         return Checked([Fault(part=part, line=line, says=says) for line, says in refused])
-    reader = _Reader(names, may_claim)
+    reader = _Reader(names, may_claim=sells)
     try:
-        reader.read(_LEXER.parse(source), names, loops=0)
+        tree = _LEXER.parse(source)
+        reader.read(tree, names, loops=0)
         skeleton = _skeleton(source)
         refused += reader.refused
         refused += _Markup(skeleton).refused if part is Part.BODY_MJML else _plain_links(skeleton)
+        if part is Part.SMS and sells and not _says_how_to_stop(tree):
+            refused.append((None, _NO_WAY_OUT))
     except TemplateSyntaxError as problem:
         refused = [(problem.lineno, problem.message or "cannot be read")]
     except RecursionError:
@@ -72,17 +81,19 @@ def check_part(part: Part, source: str, names: Set[str], *, may_claim: bool) -> 
     return Checked(faults, claims)
 
 
-def says_how_to_stop(source: str) -> bool:
-    """Whether a sound source names the link, or in capitals a word that we obey, whoever reads it:
-    not in a condition, nor in a loop.
+def _says_how_to_stop(tree: nodes.Template) -> bool:
+    """Whether it names the link, or in capitals a word that we obey; to whoever reads it, so in no
+    condition and no loop.
     """
-    always = (node for node in _LEXER.parse(source).body if isinstance(node, nodes.Output))
+    always = (node for node in tree.body if isinstance(node, nodes.Output))
     for piece in chain.from_iterable(node.nodes for node in always):
         match piece:
             case nodes.Name(name="unsubscribe_url"):
                 return True
             case nodes.TemplateData(data=words):
-                if any(wish_of(word, Channel.SMS) is Wish.STOP for word in _KEYWORD.findall(words)):
+                # As in a mail: CANCEL and END are obeyed too, and are said of much else.
+                wishes = (wish_of(word, Channel.EMAIL) for word in _KEYWORD.findall(words))
+                if Wish.STOP in wishes:
                     return True
     return False
 
@@ -100,7 +111,7 @@ def _unreadable(source: str) -> Iterator[tuple[int | None, str]]:
 class _Reader:
     """Walks the tree and refuses every node that is not allowed, with its line."""
 
-    def __init__(self, names: Set[str], may_claim: bool) -> None:
+    def __init__(self, names: Set[str], *, may_claim: bool) -> None:
         self.refused: list[tuple[int | None, str]] = []
         self.claimed: list[tuple[str, int]] = []
         self._may_claim = may_claim

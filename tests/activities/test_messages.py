@@ -85,7 +85,7 @@ async def test_a_message_is_sent_and_recorded_with_all_that_explains_it(
     assert message.html is not None
     assert message.decision is not None
     assert [rule["name"] for rule in message.decision["rules"]] == [
-        *("address", "suppression", "consent", "process", "deadline", "claims"),
+        *("address", "suppression", "consent", "process", "reply", "deadline", "claims"),
         *("open_cases", "pause", "quiet_hours", "cap"),
     ]
     known = DecidedOn.model_validate(message.decision["facts"])

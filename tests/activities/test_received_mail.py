@@ -567,7 +567,9 @@ async def test_a_mail_that_is_tried_again_lets_others_go_before_it(desk: Desk) -
 async def test_whatever_somebody_makes_up_holds_up_no_other_mail_and_says_what_is_in_it(
     desk: Desk, sender: bytes
 ) -> None:
-    """A customer's words are told, however broken the mail around them. What has none is kept."""
+    """What is malformed makes no case: a person is asked. A customer's readable words are told, and
+    what has none is kept.
+    """
     message = await desk.sent(address="grace@example.com")
     async with desk.sessions.begin() as session:
         for raw in MADE_UP.values():
@@ -579,10 +581,14 @@ async def test_whatever_somebody_makes_up_holds_up_no_other_mail_and_says_what_i
         pass
     assert (await desk.mail(mail.id)).outcome is MailOutcome.REPLY_RECEIVED
     mails = await desk.all(ReceivedMail)
+    of_a_stranger = b"eve" in sender
     assert {one.outcome for one in mails} == {
         *(MailOutcome.KEPT, MailOutcome.REPLY_RECEIVED),
-        *([MailOutcome.UNKNOWN_SENDER] if b"eve" in sender else []),
+        MailOutcome.UNKNOWN_SENDER if of_a_stranger else MailOutcome.ASKED,
     }
+    asked = [one for one in mails if one.outcome is MailOutcome.ASKED]
+    assert (of_a_stranger and not asked) or len(asked) >= 3
+    assert {one.because for one in asked} <= {"it is malformed: what is written may not be all"}
     with_files = {one.mail_id for one in await desk.attachments()}
     for one in mails:
         empty = not (one.text or one.subject or one.id in with_files)

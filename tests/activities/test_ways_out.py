@@ -69,6 +69,18 @@ class Leaving:
         said = {"channel": "email", "purpose": "marketing", "state": "withdrawn", "source": "phone"}
         await self._posts(f"/api/v1/customers/{self.customer}/consents", json=said)
 
+    async def by_telling_a_shop(self) -> None:
+        event = {
+            "kind": "opted_out",
+            "event_id": str(uuid4()),
+            "source": "shop",
+            "occurred_at": datetime.now(UTC).isoformat(),
+            "customer_id": str(self.customer),
+            "channel": "email",
+            "purpose": "marketing",
+        }
+        await self._posts("/api/v1/events", json=event)
+
     async def by_mail(self) -> None:
         async with self.sessions.begin() as session:
             raw = answer("STOP", sender=MAILBOX)
@@ -128,9 +140,9 @@ class Leaving:
 
 
 WAYS = [
-    *(Leaving.by_the_link, Leaving.by_his_page, Leaving.by_telling_staff, Leaving.by_mail),
-    *(Leaving.by_mail_from_a_mailbox_of_two, Leaving.by_text, Leaving.by_complaining),
-    Leaving.by_answering,
+    *(Leaving.by_the_link, Leaving.by_his_page, Leaving.by_telling_staff),
+    *(Leaving.by_telling_a_shop, Leaving.by_mail, Leaving.by_mail_from_a_mailbox_of_two),
+    *(Leaving.by_text, Leaving.by_complaining, Leaving.by_answering),
 ]
 Way = Callable[[Leaving], Awaitable[None]]
 ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
@@ -151,7 +163,7 @@ def leaving(
 async def is_written_to(leaving: Leaving, way: Way) -> UUID:
     """A message to him is queued: of selling, or by text what STOP ends too; its id."""
     by_text = way == Leaving.by_text
-    noon = await simulate(leaving.sessions, NOON) if by_text else None
+    noon = (await simulate(leaving.sessions, NOON)).id if by_text else None
     [leaving.customer] = await queue(
         leaving.sessions,
         Template.ORDER_LATE if by_text else Template.MARKETING_VALUE,
@@ -159,12 +171,11 @@ async def is_written_to(leaving: Leaving, way: Way) -> UUID:
         channel=Channel.SMS if by_text else Channel.EMAIL,
         workflow_id="marketing/{}",
         consent=ConsentState.GRANTED,
-        simulation_id=noon and noon.id,
+        simulation_id=noon,
     )
     async with leaving.sessions.begin() as session:
         deadline = sa.update(Message).values(not_after=datetime.now(UTC) + timedelta(days=4))
-        message_id = await session.scalar(deadline.returning(Message.id))
-    assert message_id is not None
+        message_id: UUID = (await session.execute(deadline.returning(Message.id))).scalar_one()
     return message_id
 
 

@@ -55,6 +55,9 @@ async def test_a_customer_is_made_and_found(api: httpx2.AsyncClient) -> None:
         ({"email": "a@example.com,b@example.com"}, "/email"),
         ({"email": "a@example.com\r\nBcc: b@example.com"}, "/email"),
         ({"email": "аda@example.com"}, "/email"),  # noqa: RUF001  # a Cyrillic look-alike
+        ({"email": "ada@example.com."}, "/email"),
+        ({"email": "ada@example.com "}, "/email"),
+        ({"email": "ada@example.com%0d%0aBcc: b@example.com"}, "/email"),
         ({"email": "<>"}, "/email"),
         ({"email": ""}, "/email"),
         ({"phone": "0000"}, "/phone"),
@@ -63,6 +66,7 @@ async def test_a_customer_is_made_and_found(api: httpx2.AsyncClient) -> None:
         ({"phone": "030 123456"}, "/phone"),
         ({"phone": "+٤٩٣٠١٢٣٤٥٦"}, "/phone"),
         ({"phone": "+49 900 1234567"}, "/phone"),
+        ({"phone": "+49 30 901820 ext. 5"}, "/phone"),
         ({"phone": 4930123456}, "/phone"),
         ({"zone": "Etc/GMT+14"}, "/zone"),
         ({"zone": "../../etc/passwd"}, "/zone"),
@@ -72,6 +76,7 @@ async def test_a_customer_is_made_and_found(api: httpx2.AsyncClient) -> None:
         ({"name": " \u200b "}, "/name"),
         ({"name": "Ada\nLovelace"}, "/name"),
         ({"name": "Ada\x00"}, "/name"),
+        ({"name": "Ada\u2028Lovelace"}, "/name"),
         ({"name": "\u202eecalevoL adA"}, "/name"),
         ({"name": None}, "/name"),
         ({"name": ["Ada"]}, "/name"),
@@ -100,11 +105,22 @@ async def test_what_cannot_be_is_refused(
         "<script>",
         "👩‍👩‍👧 família",
         "=cmd|' /C calc'!A0",
+        "Ada%0d%0aBcc: eve@example.com",
     ],
 )
 async def test_strange_names_are_names(api: httpx2.AsyncClient, name: str) -> None:
     made = await _make(api, name=name)
     assert made.json()["name"] == name
+
+
+async def test_what_is_written_in_two_ways_is_stored_in_one(api: httpx2.AsyncClient) -> None:
+    composed, decomposed = "Zo\u00eb", "Zoe\u0308"
+    made = await _make(api, name=decomposed, email="ada+shop@münchen.de")
+    assert made.json()["name"] == composed
+    again = await _make(api, name=composed, email="ada+shop@xn--mnchen-3ya.de")
+    assert again.json()["name"] == composed
+    addresses = [one.json()["contact_points"][0]["address"] for one in (made, again)]
+    assert addresses == ["ada+shop@xn--mnchen-3ya.de"] * 2
 
 
 async def test_a_look_alike_domain_shows_itself(api: httpx2.AsyncClient) -> None:

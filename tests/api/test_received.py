@@ -152,9 +152,10 @@ async def open_case(desk: Desk, customer: UUID) -> Json:
     """The case as it is shown once its process has opened it."""
     case = {"customer_id": str(customer), "text": "The handle came loose."}
     case_id = (await desk.api.post("/api/v1/cases", json=case)).json()["case_id"]
-    return await eventually(
+    shown: Json = await eventually(
         lambda: desk.api.get(f"/api/v1/cases/{case_id}"), lambda found: "reference" in found
     )
+    return shown
 
 
 async def replies_to(desk: Desk, case: Json, count: int = 1) -> list[Json]:

@@ -243,6 +243,7 @@ def test_the_frame_stays_so_that_marketing_can_be_stopped() -> None:
         ("New coffee!", True),
         ("Don't stop drinking coffee.", True),
         ("NON-STOP coffee!", True),
+        ("The SALE must END.", True),
         ("{% if name %}Answer STOP to stop.{% endif %} New coffee!", True),
         ("{# {{ unsubscribe_url }} STOP #}New coffee!", True),
         ("New coffee! STOP: {{ unsubscribe_url }}", False),
@@ -256,6 +257,12 @@ def test_selling_by_text_message_says_how_to_stop_it(sms: str, refused: bool) ->
     parts = {"subject": "Hi", "body_text": "Hi", "body_mjml": "<mj-text>Hi</mj-text>", "sms": sms}
     found = [(one.part, one.line) for one in faults(Template.WIN_BACK, **parts)]
     assert found == ([(Part.SMS, None)] if refused else [])
+    wording = sources(**parts)
+    if refused:  # a row proves nothing about what is in it
+        with pytest.raises(NotRendered, match="how to stop it"):
+            render(job(Template.WIN_BACK, sources=wording, channel=Channel.SMS))
+    else:
+        assert render(job(Template.WIN_BACK, sources=wording, channel=Channel.SMS)).text
     assert faults(sms="Your order is late.") == []  # that is no selling
 
 
@@ -326,7 +333,7 @@ def test_whatever_is_written_is_refused_or_harmless(source: str) -> None:
     hostile = "\"'><script>alert(1)</script><a href='javascript:1' onclick=x style='url(x)'>"
     context = {**sample_context(Template.CASE_REPLY), "text": hostile, "name": hostile}
     wording = sources(body_mjml=source)
-    refused = check_part(Part.BODY_MJML, source, NAMES, may_claim=False).faults
+    refused = check_part(Part.BODY_MJML, source, NAMES, sells=False).faults
     try:
         html = render(job(sources=wording, context=context)).html
     except NotRendered:

@@ -118,9 +118,9 @@ async def test_an_answer_stops_the_touch_that_has_not_gone_yet(
 
     await becomes(last, "reply_received")
 
-    async def fate() -> tuple[MessageState, str | None]:
+    async def fate() -> tuple[MessageState, str]:
         now = await drive.row(Message, touch.id)
-        return now.state, now.decision and now.decision["decided_by"]
+        return now.state, (now.decision or {}).get("decided_by", "")
 
     async with running(
         dispatcher(drive.sessions, drive.client, post_office.port, post_office.path)
