@@ -37,6 +37,7 @@ from domain.promises import PromiseKind, PromiseState, Shortfall, end_of_day
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.delivery import OrderDelivery
+from workflows.visibility import DUE_AT, STAGE
 
 POLICY = DeliveryPolicy()
 
@@ -145,8 +146,10 @@ async def test_the_customer_is_warned_before_the_promised_day_and_told_once_when
     assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
     await drive.skip_to(process, end - MINUTE)
     assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
+    assert await _shown(process) == ("at risk", (await drive.standing(process)).next_timer_at)
 
     await drive.skip_to(process, end + MINUTE)
+    assert await _shown(process) == ("late", (await drive.standing(process)).next_timer_at)
     await drive.skip(process, 5 * DAY)
     assert await drive.told(process) == ["order_confirmed", "order_at_risk", "order_late"]
 
@@ -157,6 +160,12 @@ async def test_the_customer_is_warned_before_the_promised_day_and_told_once_when
     assert row.late_noticed_at is not None
     assert row.endangered_at < end <= row.late_noticed_at
     assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.BROKEN}
+
+
+async def _shown(process: Handle) -> tuple[object, object]:
+    """What an operator filters by in the web UI of Temporal: Stage and DueAt."""
+    attributes = (await process.describe()).typed_search_attributes
+    return attributes.get(STAGE), attributes.get(DUE_AT)
 
 
 async def test_a_short_promise_is_not_warned_about_with_its_confirmation(
