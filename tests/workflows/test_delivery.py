@@ -656,7 +656,7 @@ async def test_an_unavailable_order_may_turn_out_delivered(
     assert await drive.told(process) == ["order_confirmed", "order_unavailable", "order_delivered"]
     row = await drive.row(Order, order_id)
     assert row.state is DeliveryState.DELIVERED
-    assert row.refund_minor is row.ended_at is None
+    assert (row.refund_minor, row.ended_at) == (None, None)
     assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
     assert (await drive.standing(process)).outcome == DeliveryState.DELIVERED
     assert await drive.ends(process) == DeliveryState.DELIVERED

@@ -229,8 +229,9 @@ async def test_a_recovery_case_is_from_the_start_whose_who_has_the_fewest(
     drive: Drive, customer: UUID, account_managers: tuple[str, str]
 ) -> None:
     _, free = account_managers
-    recovery = {"kind": CaseKind.RECOVERY, "queue": Role.ACCOUNT_MANAGER}
-    case_id, process = await drive.open_case(customer, **recovery)
+    case_id, process = await drive.open_case(
+        customer, kind=CaseKind.RECOVERY, queue=Role.ACCOUNT_MANAGER
+    )
     assert (await drive.row(Case, case_id)).owner == free
     assert (await process.describe()).search_attributes["Owner"] == [free]
 
