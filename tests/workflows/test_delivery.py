@@ -224,6 +224,21 @@ async def test_a_new_day_is_told_once_and_warned_about_like_the_first(
     assert row.delivered_late
 
 
+async def test_a_day_that_is_promised_again_is_told_again(
+    drive: Drive, order_id: UUID, process: Handle, report: Any, promised_on: date
+) -> None:
+    later = promised_on + 5 * DAY
+    for day in (later, promised_on, later):
+        await report("delivery_rescheduled", DeliveryRescheduled, promised_on=day)
+    told = [
+        message.context["promised_on"]
+        for message in await drive.messages(process)
+        if message.template is Template.ORDER_RESCHEDULED
+    ]
+    assert told == [day.isoformat() for day in (later, promised_on, later)]
+    assert (await drive.row(Order, order_id)).promised_on == later
+
+
 async def test_a_new_day_does_not_unbreak_the_first_promise(
     drive: Drive, order_id: UUID, process: Handle, report: Any, promised_on: date
 ) -> None:
