@@ -128,7 +128,7 @@ class DeliveryActivities:
 
     @activity.defn
     async def record_rescheduled(self, step: MilestoneStep) -> None:
-        """A new promised day: the customer is told it once.
+        """A new promised day: the customer is told it once each time it becomes the promised one.
 
         What was noticed about the day before is over: danger and delay are of the day promised now.
         """
@@ -148,12 +148,11 @@ class DeliveryActivities:
                     .values(due_on=step.promised_on)
                 )
                 assert step.promised_on is not None
-                day = step.promised_on.isoformat()
                 context = {
-                    "promised_on": day,
+                    "promised_on": step.promised_on.isoformat(),
                     "previously_promised_on": before.isoformat() if before else "",
                 }
-                await _tell(session, step, order, Template.ORDER_RESCHEDULED, context, day)
+                await _tell(session, step, order, Template.ORDER_RESCHEDULED, context)
 
     @activity.defn
     async def record_endangered(self, step: PromiseEndangeredStep) -> None:

@@ -21,6 +21,7 @@ from activities.steps import (
 from database.base import Sessions
 from database.messages import Message
 from database.queries.customers import hold_messages
+from database.staff import Staff
 from database.support import Case
 from domain.contacts import Decision, Outcome
 from domain.messages import MessageRequest, MessageState, Template
@@ -56,14 +57,19 @@ class SupportActivities:
     async def open_case(self, step: CaseOpenedStep) -> CaseTerms:
         """The case with its clocks, its first task, and the acknowledgement to the customer.
 
-        Answers with the customer's clock and the policy in force.
+        Answers with the customer's clock, the policy in force, and whose it is.
         """
         opened = step.opened
         async with self.sessions.begin() as session:
             around = await surroundings_of(session, step.customer_id, PolicyKind.SUPPORT)
             clock, _, policy, version = around
+            recovers = opened.kind is CaseKind.RECOVERY
+            owner = await _first_owner(session, opened) if recovers else None
             terms = CaseTerms(
-                clock=clock, policy=cast(SupportPolicy, policy), policy_version=version
+                clock=clock,
+                policy=cast(SupportPolicy, policy),
+                policy_version=version,
+                owner=owner or (opened.queue if recovers else ""),
             )
             task = first_task(terms.policy, opened)
             facts = {"kind": opened.kind, "case": case_reference(opened)}
@@ -79,6 +85,7 @@ class SupportActivities:
                         state=step.case_state,
                         priority=step.priority,
                         queue=opened.queue,
+                        owner=owner,
                         order_id=opened.order_id,
                         feedback_id=opened.feedback_id,
                         event_id=opened.event_id,
@@ -213,6 +220,32 @@ class SupportActivities:
         )
         await tell_lifecycle(self.client, step.customer_id, "case_closed", fact)
         await report_end(self.client, step)
+
+
+# Of those who work its queue, whoever has the fewest open cases.
+_LEAST_BUSY = (
+    sa.select(Staff.id)
+    .where(Staff.role == sa.bindparam("queue"), Staff.disabled_at.is_(None))
+    .order_by(
+        sa.select(sa.func.count())
+        .where(Case.owner == Staff.id, Case.state.not_in((CaseState.RESOLVED, CaseState.CLOSED)))
+        .scalar_subquery(),
+        Staff.id,
+    )
+    .limit(1)
+)
+
+
+async def _first_owner(session: AsyncSession, opened: CaseInput) -> str | None:
+    """Whose a case is from the start; None: its queue's, which nobody works.
+
+    A case that is there has its owner: a repeat answers as the first time did.
+    """
+    there = await session.get(Case, opened.case_id)
+    if there is not None:
+        return there.owner
+    owner: str | None = await session.scalar(_LEAST_BUSY, {"queue": opened.queue})
+    return owner
 
 
 def case_reference(opened: CaseInput) -> str:

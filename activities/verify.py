@@ -262,10 +262,16 @@ CHECKS = (
         f"""
         SELECT x.workflow_id || ' ' || x.template FROM messages x
         WHERE {_WITHIN} AND x.state <> 'suppressed' AND x.template IN (
-            'order_confirmed','order_dispatched','order_at_risk','order_late','order_rescheduled',
+            'order_confirmed','order_dispatched','order_at_risk','order_late',
             'order_delivered','order_returned','order_unavailable','order_cancelled',
             'survey_request','survey_reminder','recovery_started','case_acknowledged')
         GROUP BY x.workflow_id, x.template, x.channel, x.context HAVING count(*) > 1
+        UNION ALL  -- a day may be promised again after another one
+        SELECT x.workflow_id || ' ' || x.template FROM (
+            SELECT m.*, lag(m.context) OVER (
+                PARTITION BY m.workflow_id, m.channel ORDER BY m.asked_at, m.id) AS said_before
+            FROM messages m WHERE m.template = 'order_rescheduled') x
+        WHERE {_WITHIN} AND x.state <> 'suppressed' AND x.context = x.said_before
         UNION ALL
         SELECT x.order_id || ' ' || x.milestone FROM (
             SELECT m.*, o.customer_id FROM order_milestones m JOIN orders o ON o.id = m.order_id) x

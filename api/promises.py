@@ -27,7 +27,9 @@ class NewPromise(Body):
     customer_id: UUID
     kind: PromiseKind
     text: Line = Field(examples=["a spare battery is in the box"])
-    due_on: Day | None = None
+    due_on: Day | None = Field(
+        None, description="of a date: it is judged by this day, and an order that names none has it"
+    )
 
 
 class PromiseView(BaseModel):

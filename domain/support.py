@@ -76,7 +76,8 @@ class CaseInput(Payload):
 
 
 class CaseTerms(Terms[SupportPolicy]):
-    pass
+    # Of a recovery: a staff id, or the role whose queue it waits in. Cases of old have none here.
+    owner: str = ""
 
 
 def outcome_template(kind: CaseKind) -> Template:

@@ -194,6 +194,43 @@ def test_every_update_and_workflow_named_by_a_string_exists() -> None:
     assert {recurrence.workflow for recurrence in RECURRENCES.values()} <= types
 
 
+# What makes an entry in Temporal's web UI, and the argument that puts it in words.
+SAID_BY = {
+    "execute_activity_method": "summary",
+    "execute_local_activity_method": "summary",
+    "sleep": "summary",
+    "start_child_workflow": "static_summary",
+    "start_workflow": "static_summary",
+    "ScheduleActionStartWorkflow": "static_summary",
+}
+STARTS = ("worker.py", "temporal_runtime.py", "api/event_bodies.py", "api/processes.py")
+
+
+def test_every_process_wait_and_step_says_what_it_is() -> None:
+    """And a process of a customer is found by him: those the worker starts are nobody's."""
+    started = {path for path, _ in said({"start_workflow": 0})}
+    assert started <= set(STARTS)
+    seen = set()
+    for path in [*STARTS, *(f"workflows/{one.name}" for one in (ROOT / "workflows").glob("*.py"))]:
+        for node in ast.walk(_parsed(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            given = {one.arg: one.value for one in node.keywords}
+            where = f"{path}:{node.lineno}"
+            in_a_process = path.startswith("workflows/")
+            if name in SAID_BY and (in_a_process or name != "sleep"):
+                words = given.get(SAID_BY[name], ast.Constant(""))
+                assert not isinstance(words, ast.Constant) or words.value, f"{where} is silent"
+                seen.add(name)
+            if name.startswith("start_") and name in SAID_BY and path != "worker.py":
+                assert "search_attributes" in given, where
+            if in_a_process:  # timers of another kind say nothing
+                assert name != "wait_condition" or "timeout" not in given, where
+                assert name not in ("wait_for", "timeout", "timeout_at", "call_later"), where
+    assert seen == set(SAID_BY)
+
+
 # --- what crosses into histories -----------------------------------------------------------------
 
 

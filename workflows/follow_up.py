@@ -182,7 +182,7 @@ class FollowUp(Process):
             await self._recover(feedback, case_id)
 
     async def _recover(self, feedback: FeedbackReceived, case_id: UUID) -> None:
-        """Somebody is disappointed: a recovery case with an owner's queue and a deadline."""
+        """Somebody is disappointed: a recovery case with an owner and a deadline."""
         heard_at = max(self._now, feedback.occurred_at)
         recovery = CaseInput(
             case_id=case_id,

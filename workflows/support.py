@@ -212,6 +212,8 @@ class SupportCase(Process):
         resolution = self._terms.policy.resolution[self._priority]
         self._resolution = StopClock(left=resolution, since=opened.opened_at)
         self._show(CaseState.OPEN, first.due_at)
+        if self._terms.owner:
+            workflow.upsert_search_attributes([OWNER.value_set(self._terms.owner)])
 
     async def _check_acknowledged(self) -> None:
         """Nobody has written to him yet: has at least the acknowledgement been handed over?"""
@@ -339,8 +341,10 @@ class SupportCase(Process):
 
     async def _assign(self, command: Assign) -> None:
         fields = self._case_step(self._key("assigned"), self._standing.step)
-        owner = OWNER.value_set(command.owner) if command.owner else OWNER.value_unset()
-        workflow.upsert_search_attributes([owner])
+        owner = command.owner or (self._case.queue if self._terms.owner else "")
+        workflow.upsert_search_attributes(
+            [OWNER.value_set(owner) if owner else OWNER.value_unset()]
+        )
         await self._do(
             SupportActivities.record_case_assigned,
             CaseAssignedStep(**fields, by=command.by, owner=command.owner),

@@ -163,7 +163,7 @@ class World:
         )
 
     def message(self, state: MessageState, **fields: Any) -> Message:
-        template = Template.ORDER_CONFIRMED
+        template = fields.get("template", Template.ORDER_CONFIRMED)
         kind = MESSAGES[template]
         key = f"m-{uuid4()}"
         values: dict[str, Any] = {
@@ -494,6 +494,20 @@ async def test_what_was_done_or_said_twice(world: World) -> None:
     )
     verdict = await world.check()
     assert [(one.check, one.count) for one in verdict.findings] == [("effects_twice", 2)]
+
+
+@pytest.mark.parametrize(
+    ("days", "found"), [(("B", "A", "B"), []), (("B", "B", "A"), ["effects_twice"])]
+)
+async def test_a_day_that_is_promised_again_is_said_twice_only_in_a_row(
+    world: World, days: Sequence[str], found: list[str]
+) -> None:
+    held = {"decision": {"because": "a test"}, "template": Template.ORDER_RESCHEDULED}
+    for number, day in enumerate(days):
+        asked_at = NOW + timedelta(seconds=number)
+        said = {"context": {"promised_on": day}, "asked_at": asked_at}
+        await world.add(world.message(MessageState.HELD, **held, **said))
+    assert await world.found() == found
 
 
 async def test_the_inbox_is_evidence(world: World) -> None:

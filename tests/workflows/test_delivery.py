@@ -37,6 +37,7 @@ from domain.promises import PromiseKind, PromiseState, Shortfall, end_of_day
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.delivery import OrderDelivery
+from workflows.visibility import DUE_AT, STAGE
 
 POLICY = DeliveryPolicy()
 
@@ -145,8 +146,10 @@ async def test_the_customer_is_warned_before_the_promised_day_and_told_once_when
     assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
     await drive.skip_to(process, end - MINUTE)
     assert await drive.told(process) == ["order_confirmed", "order_at_risk"]
+    assert await _shown(process) == ("at risk", (await drive.standing(process)).next_timer_at)
 
     await drive.skip_to(process, end + MINUTE)
+    assert await _shown(process) == ("late", (await drive.standing(process)).next_timer_at)
     await drive.skip(process, 5 * DAY)
     assert await drive.told(process) == ["order_confirmed", "order_at_risk", "order_late"]
 
@@ -157,6 +160,12 @@ async def test_the_customer_is_warned_before_the_promised_day_and_told_once_when
     assert row.late_noticed_at is not None
     assert row.endangered_at < end <= row.late_noticed_at
     assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.BROKEN}
+
+
+async def _shown(process: Handle) -> tuple[object, object]:
+    """What an operator filters by in the web UI of Temporal: Stage and DueAt."""
+    attributes = (await process.describe()).typed_search_attributes
+    return attributes.get(STAGE), attributes.get(DUE_AT)
 
 
 async def test_a_short_promise_is_not_warned_about_with_its_confirmation(
@@ -213,6 +222,21 @@ async def test_a_new_day_is_told_once_and_warned_about_like_the_first(
     row = await drive.row(Order, order_id)
     assert (row.promised_on, row.first_promised_on) == (new_day, promised_on)
     assert row.delivered_late
+
+
+async def test_a_day_that_is_promised_again_is_told_again(
+    drive: Drive, order_id: UUID, process: Handle, report: Any, promised_on: date
+) -> None:
+    later = promised_on + 5 * DAY
+    for day in (later, promised_on, later):
+        await report("delivery_rescheduled", DeliveryRescheduled, promised_on=day)
+    told = [
+        message.context["promised_on"]
+        for message in await drive.messages(process)
+        if message.template is Template.ORDER_RESCHEDULED
+    ]
+    assert told == [day.isoformat() for day in (later, promised_on, later)]
+    assert (await drive.row(Order, order_id)).promised_on == later
 
 
 async def test_a_new_day_does_not_unbreak_the_first_promise(
@@ -647,7 +671,7 @@ async def test_an_unavailable_order_may_turn_out_delivered(
     assert await drive.told(process) == ["order_confirmed", "order_unavailable", "order_delivered"]
     row = await drive.row(Order, order_id)
     assert row.state is DeliveryState.DELIVERED
-    assert row.refund_minor is row.ended_at is None
+    assert (row.refund_minor, row.ended_at) == (None, None)
     assert await promises(drive, order_id) == {PromiseKind.DATE: PromiseState.KEPT}
     assert (await drive.standing(process)).outcome == DeliveryState.DELIVERED
     assert await drive.ends(process) == DeliveryState.DELIVERED

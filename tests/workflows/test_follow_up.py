@@ -1,5 +1,6 @@
 """Follow-up: thanks and a survey, one reminder, and the loop closed with the answer."""
 
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -8,11 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from database.feedback import Feedback, Survey
+from database.staff import Staff
 from database.support import Case
 from domain.follow_up import FeedbackReceived, FollowUpInput, FollowUpOutcome, Verdict
 from domain.policies import CaseKind, FollowUpPolicy, PolicyKind, Priority, SurveyScale
 from domain.processes import Fact, support_workflow_id
-from domain.support import Resolve
+from domain.support import Assign, Resolve
 from domain.tasks import Role, TaskKind
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
 from workflows.follow_up import FollowUp
@@ -188,11 +190,55 @@ async def test_a_disappointed_customer_gets_a_recovery_case_and_its_outcome(
     assert case.opened_at - feedback.answered_at < MINUTE
     assert case.contact_by == case.opened_at + POLICY.recovery_contact
     recovery = drive.process(support_workflow_id(case.id))
+    await drive.quiet(recovery)
+    assert case.owner is None, "nobody works the queue"
+    assert (await recovery.describe()).search_attributes["Owner"] == [Role.ACCOUNT_MANAGER]
     assert (await drive.task(recovery, TaskKind.CONTACT_DISAPPOINTED)).due_at == case.contact_by
     assert await drive.told(recovery) == ["recovery_started"]
 
     await drive.command(recovery, SupportCase.resolve, Resolve(by="staff-7"))
     assert await drive.told(recovery) == ["recovery_started", "recovery_outcome"]
+
+
+@pytest.fixture
+async def account_managers(drive: Drive) -> AsyncGenerator[tuple[str, str]]:
+    """The one who has a case, and the one who has none; a third has left."""
+    names = busy, free, gone = [f"manager-{uuid4()}" for _ in range(3)]
+    async with drive.sessions.begin() as session:
+        session.add_all(
+            Staff(
+                id=name,
+                email=f"{name}@example.com",
+                name="Ana",
+                role=Role.ACCOUNT_MANAGER,
+                password_hash="none",
+                one_time_password=False,
+                disabled_at=datetime.now(UTC) if name == gone else None,
+            )
+            for name in names
+        )
+    _, request = await drive.open_case(await drive.customer())
+    await drive.command(request, SupportCase.assign, Assign(by="staff-7", owner=busy))
+    yield busy, free
+    async with drive.sessions.begin() as session:
+        await session.execute(sa.delete(Staff).where(Staff.id.in_(names)))
+
+
+@pytest.mark.history
+async def test_a_recovery_case_is_from_the_start_whose_who_has_the_fewest(
+    drive: Drive, customer: UUID, account_managers: tuple[str, str]
+) -> None:
+    _, free = account_managers
+    case_id, process = await drive.open_case(
+        customer, kind=CaseKind.RECOVERY, queue=Role.ACCOUNT_MANAGER
+    )
+    assert (await drive.row(Case, case_id)).owner == free
+    assert (await process.describe()).search_attributes["Owner"] == [free]
+
+    await drive.command(process, SupportCase.assign, Assign(by="staff-7", owner=""))
+    assert (await drive.row(Case, case_id)).owner is None
+    queue = (await process.describe()).search_attributes["Owner"]
+    assert queue == [Role.ACCOUNT_MANAGER], "until somebody takes it"
 
 
 @pytest.mark.history

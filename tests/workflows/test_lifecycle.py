@@ -132,7 +132,10 @@ async def test_a_lead_starts_a_marketing_contact(
     line = await drive.line(lifecycle, "lead_received")
     assert line.facts == {"source": "fair", "campaign": "spring"}
     attributes = (await lifecycle.describe()).search_attributes
-    assert attributes["Stage"] == ["marketing"]
+    assert (attributes["Process"], attributes["Stage"]) == (["lifecycle"], ["marketing"])
+    contact = drive.process(marketing_workflow_id(customer, 1))
+    attributes = (await contact.describe()).search_attributes
+    assert (attributes["Process"], attributes["CustomerId"]) == (["marketing"], [f"{customer}"])
 
 
 @pytest.mark.history

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowHistory
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
@@ -21,6 +22,11 @@ REGISTERED: list[type] = [
     one for name, all_ in vars(worker).items() if name.endswith("_WORKFLOWS") for one in all_
 ]
 STORED = sorted(HISTORIES.glob("*/*.json"))
+_WITH_WORDS = (
+    EventType.EVENT_TYPE_TIMER_STARTED,
+    EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED,
+    EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED,
+)
 MARKETING = [path for path in STORED if path.parent.name == "MarketingContact"][:5]
 
 
@@ -74,6 +80,16 @@ async def test_the_same_change_behind_a_patch_does() -> None:
     for path in MARKETING:
         await replayer(Guarded).replay_workflow(history_in(path))
         await replayer(MarketingContact).replay_workflow(history_in(path))
+
+
+def test_every_wait_step_and_child_in_a_history_says_what_it_is() -> None:
+    """Read in Temporal's web UI. A patch is the one marker that is no step."""
+    for path in STORED:
+        for event in history_in(path).events:
+            is_step = event.marker_recorded_event_attributes.marker_name == "core_local_activity"
+            if is_step or event.event_type in _WITH_WORDS:
+                words = event.user_metadata.summary.data.strip(b'"')
+                assert words, f"{path.name}, event {event.event_id}"
 
 
 @pytest.mark.parametrize("path", STORED, ids=lambda path: f"{path.parent.name}/{path.stem}")
