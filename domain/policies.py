@@ -197,7 +197,11 @@ _Marketing = Annotated[_Contacts, AfterValidator(_only_marketing)]
 
 
 class ContactPolicy(_Policy):
-    """When and how often customers are written to. A contact is "<channel>/<purpose>"."""
+    """When and how often customers are written to. A contact is "<channel>/<purpose>".
+
+    Quiet hours are wall time in the customer's zone. The limit has no zone: `within` is a window
+    that ends now and moves with the customer's time, no day or week of a calendar.
+    """
 
     quiet: _Contacts = Field(
         tuple(f"sms/{purpose}" for purpose in _PURPOSES),
@@ -212,7 +216,9 @@ class ContactPolicy(_Policy):
         description="contacts that are limited, each for itself, over all processes",
     )
     at_most: int = Field(4, ge=1, le=1000, description="messages of a capped contact")
-    within: timedelta = _duration(timedelta(days=7), "the limit counts the messages within")
+    within: timedelta = _duration(
+        timedelta(days=7), "the limit counts the messages of so long before now"
+    )
     double_opt_in: _Marketing = Field(
         (),
         max_length=2,

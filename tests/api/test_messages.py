@@ -219,7 +219,7 @@ async def test_messages_are_found_by_how_their_doubt_ended_and_operators_see_how
     api: httpx2.AsyncClient, stranger: httpx2.AsyncClient, sessions: Sessions, customer: UUID
 ) -> None:
     before = await _doubts(stranger)
-    sent = {"accepted_at": AT}
+    sent: dict[str, Any] = {"accepted_at": AT}
     await explained(api, sessions, customer, MessageState.ACCEPTED, **sent)
     found = await explained(
         *(api, sessions, customer, MessageState.ACCEPTED), **sent, settled_by=SettledBy.EVIDENCE
