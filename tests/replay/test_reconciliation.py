@@ -1,18 +1,31 @@
 """What a history is held against: who was told in time, and what `--check` makes of differences."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID, uuid4
 
 import pytest
 from rich.console import Console
 
+from database.base import Base, Sessions
+from database.customers import Customer, Simulation
+from database.events import Event
+from database.support import Case
+from database.timeline import TimelineLine
+from domain.clock import REAL_TIME
 from domain.delivery import DeliveryState
+from domain.policies import CaseKind, Priority
+from domain.processes import Phase
+from domain.support import CaseState
+from domain.tasks import Role
 from replay import command
 from replay.history import CUSTOMER, Entry, HistoricOrder, History
-from replay.reconciliation import Reconciliation, _Comparison, _Product
+from replay.instance import Instance
+from replay.player import World
+from replay.reconciliation import Reconciliation, _Comparison, _Product, _read
 from replay.report import print_reconciliation
 from supervisor.run_file import RunFile
 from tests.replay.shop import varied_shop
@@ -101,6 +114,69 @@ def test_each_bad_review_has_a_recovery_case_with_a_deadline() -> None:
         "1 recovery cases for 2 reviews of 1 or 2",
         "1 recovery cases have no deadline",
     ]
+
+
+async def test_how_far_processes_were_behind_is_read_from_what_is_stored(
+    sessions: Sessions,
+) -> None:
+    """From an accepted event to the first step it caused, and to the recovery case."""
+    simulation = Simulation(
+        id=uuid4(), name="test", machine_origin=BEFORE, business_origin=BEFORE, speed=1.0
+    )
+    customer = Customer(id=uuid4(), reference="c1", name="Ada", simulation_id=simulation.id)
+    async with sessions.begin() as session:
+        session.add(simulation)
+        await session.flush()
+        session.add(customer)
+        await session.flush()
+        for event_id, kind, key, seconds in (
+            ("e1", "order_placed", "order_placed", 0.5),
+            ("e2", "order_approved", "e2", 2),
+            ("e3", "order_delivered", "heard/e3", 30),
+            ("e4", "review_received", "e4", None),  # its process has not come to it yet
+        ):
+            session.add_all(happened(customer.id, event_id, kind, key, seconds))
+        session.add(
+            Case(
+                id=uuid4(),
+                reference="R-1",
+                customer_id=customer.id,
+                **{"kind": CaseKind.RECOVERY, "state": CaseState.OPEN, "queue": Role.SUPPORT_AGENT},
+                priority=Priority.HIGH,
+                event_id="e3",
+                opened_at=BEFORE,
+                recorded_at=BEFORE + timedelta(seconds=95.5),
+            )
+        )
+    instance = cast(Instance, SimpleNamespace(sessions=sessions))
+    product = await _read(instance, World(simulation.id, REAL_TIME))
+    assert product.lags == {"p50": 2, "p99": 30, "max": 30}
+    assert float(product.recoveries.slowest) == 95.5
+
+
+def happened(
+    customer_id: UUID, event_id: str, kind: str, step_key: str, seconds: float | None
+) -> list[Base]:
+    """An event, and the step that it caused so many seconds later."""
+    whose = {"customer_id": customer_id, "workflow_id": f"about/{event_id}", "kind": kind}
+    event = Event(
+        event_id=event_id,
+        occurred_at=BEFORE,
+        accepted_at=BEFORE,
+        **{"body": {}, "fingerprint": "", "accepted_by": "test"},
+        **whose,
+    )
+    if seconds is None:
+        return [event]
+    step = TimelineLine(
+        step_key=step_key,
+        phase=Phase.DURING,
+        happened_at=BEFORE,
+        recorded_at=BEFORE + timedelta(seconds=seconds),
+        facts={},
+        **whose,
+    )
+    return [event, step]
 
 
 def outcome(**fields: Any) -> Reconciliation:
