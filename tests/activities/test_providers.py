@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -144,6 +145,27 @@ async def test_a_provider_in_trouble_is_asked_until_it_says_what_it_took(
         [message] = await until_settled(sessions)
     assert (message.state, message.attempts) == (MessageState.ACCEPTED, 4)
     assert len(resend.sent) == 1
+
+
+async def test_a_provider_that_asks_us_to_slow_down_is_left_alone_and_drops_nobody(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    await publish(sessions, streams(RESEND_ONLY))
+    too_many = {"name": "rate_limit_exceeded", "message": "Too many requests"}
+    resend.faults["*"] = HttpFault(429, too_many, {"Retry-After": "1"}, times=3)
+    await selling(sessions)
+    async with running(http):
+        await until(sessions, lambda found: "429" in (found[0].provider_answer or ""))
+        await selling(sessions, address="later{}@example.com", n=5)
+        rows = await until_settled(sessions)
+    moments = [asked.at for asked in resend.asked]
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(moments[:4]))
+    assert len(moments) == 3 + len(rows)
+    assert effects(resend) == sorted(str(row.id) for row in rows)
+    told = {(row.state, row.attempts, row.process_told_at) for row in rows}
+    assert told == {(MessageState.ACCEPTED, 1, None)}, (
+        "it is no attempt, and no process hears of it"
+    )
 
 
 async def test_a_dispatcher_that_dies_leaves_requests_that_the_next_one_repeats(
