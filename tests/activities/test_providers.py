@@ -25,6 +25,7 @@ from messaging.twilio import TwilioProvider
 from settings import Settings
 from tests.activities.dispatching import (
     IMPATIENT,
+    RULES,
     consent_of,
     messages,
     publish,
@@ -280,6 +281,22 @@ async def test_an_order_does_not_wait_a_day_for_a_provider_that_gives_no_answer(
     assert (message.state, message.provider) == (MessageState.ACCEPTED, "smtp")
     assert message.possible_duplicate, "it was unknown for as long as the rules allow"
     assert await post_office.inbox.count() == 1
+
+
+async def test_an_order_that_was_sent_again_is_asked_about_while_its_key_is_known(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    """That is not blind: it may last longer than two waits, and is not given up for unknown."""
+    await publish(sessions, streams(RESEND_ONLY))
+    resend.faults["*"] = HttpFault(500, times=9999)
+    await queue(sessions, Template.ORDER_LATE)
+    async with running(http):
+        await until(sessions, lambda found: found[0].possible_duplicate)
+        await asyncio.sleep(2 * RULES.resend_after.total_seconds() + 0.5)
+        resend.faults.clear()
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.ACCEPTED
+    assert effects(resend) == [str(message.id)]
 
 
 async def test_what_is_sent_again_to_a_new_address_really_goes_there(
