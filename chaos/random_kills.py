@@ -59,7 +59,7 @@ async def _kill_until_settled(ground: Ground, office: PostOffice) -> int:
         before, taken = taken, await office.inbox.count()
         now = asyncio.get_running_loop().time()
         if taken > before:
-            deadline = now + PATIENCE
+            deadline, longest = now + PATIENCE, max(longest / 1.2, _LONGEST)
         elif now > deadline:
             raise TimeoutError(f"nothing arrives any more; {await _left(ground)} are left")
         else:
