@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from chaos.ground import Ground, Table
 from chaos.opt_outs import race
+from chaos.random_kills import kill_at_random
 from chaos.smtp_crashes import crash_dispatchers
 from chaos.smtp_faults import meet_faults
 from chaos.webhooks import weather_storm
@@ -28,6 +29,11 @@ RUNS = {
         "F7 without evidence: what can't be known is counted, and nothing else",
         200,
         lambda ground, size: crash_dispatchers(ground, size, evidence=False),
+    ),
+    "random-kills": Run(
+        "G1: dispatchers killed at random moments, until all messages are settled",
+        10_000,
+        kill_at_random,
     ),
     "faults": Run("F8: 10 ways a mail server fails, messages of each", 100, meet_faults),
     "webhooks": Run("F9: events of a provider, each delivered 1 to 46 times", 5_000, weather_storm),

@@ -10,42 +10,31 @@ At the end one dispatcher that nobody kills goes on with what all of them left b
 import asyncio
 import contextlib
 import itertools
-import multiprocessing
-import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
 from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
-from temporalio.client import Client
 
 from activities.message_claims import DispatchRules
 from chaos.ground import Ground, Table
-from database.base import connect
+from chaos.victims import PATIENCE, SURVIVOR, dispatching, kill
 from database.messages import Message
 from domain.contacts import ConsentState
 from domain.messages import MessageClass, MessageState, Template
-from tests.activities.dispatching import RULES, dispatcher, messages, queue, running, until_settled
+from tests.activities.dispatching import RULES, messages, queue, until_settled
 from tests.messaging.post_office import PostOffice, Stage, free_port, go_on
 
 _AT_ONCE = 7  # messages that one kill hits: of a victim's 8 connections all that selling gets
-_PATIENCE = 30.0  # seconds
 # A victim leaves alone what the one before it has left behind, and claims no more than it can send.
 _VICTIM = replace(RULES, batch=_AT_ONCE, lease=timedelta(days=1))
-_SURVIVOR = replace(
-    RULES,
-    lease=timedelta(seconds=1),
-    grace=timedelta(seconds=0.2),
-    resend_after=timedelta(seconds=0.5),
-)
 
 
 class Point(StrEnum):
@@ -123,14 +112,14 @@ class _Execution:
             self.taken[point] += await self.office.inbox.count() - before
 
     async def let_one_survive(self) -> None:
-        async with self._process(self.office.port, _SURVIVOR):
-            await until_settled(self.ground.sessions, within=4 * _PATIENCE)
+        async with self._process(self.office.port, SURVIVOR):
+            await until_settled(self.ground.sessions, within=4 * PATIENCE)
 
     async def _before_connect(self, here: int) -> None:
         with _deaf_port() as port:
             async with self._process(port, _VICTIM) as victim:
                 await _until(lambda: self._holds(here))
-                await _kill(victim)
+                await kill(victim)
 
     async def _after_claim(self, here: int) -> None:
         async with (
@@ -138,7 +127,7 @@ class _Execution:
             self._process(self.office.port, _VICTIM) as victim,
         ):
             await _until(waiting)
-            await _kill(victim)
+            await kill(victim)
         await _until(lambda: self._holds(here))  # it was on disk, though nobody could see it yet
 
     async def _before_dot(self, here: int) -> None:
@@ -154,7 +143,7 @@ class _Execution:
                 await session.execute(rows)
                 trap.let_go.set()
                 await _until(self._is_kept_from_recording)
-                await _kill(victim)
+                await kill(victim)
 
         await self._held_at(Stage.KEPT, here, answered)
 
@@ -168,26 +157,19 @@ class _Execution:
         self.office.hold = trap.hold
         try:
             async with self._process(self.office.port, _VICTIM) as victim:
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(PATIENCE):
                     await trap.full.wait()
                 if then:
                     await then(trap, victim)
                 else:
-                    await _kill(victim)
+                    await kill(victim)
         finally:
             self.office.hold = go_on
 
-    @asynccontextmanager
-    async def _process(self, port: int, rules: DispatchRules) -> AsyncGenerator[ForkServerProcess]:
-        process = _FORKS.Process(
-            target=dispatch,
-            args=(self.ground.database_url, port, self.office.path, self.evidence, rules),
-        )
-        process.start()
-        try:
-            yield process
-        finally:
-            await _kill(process)
+    def _process(
+        self, port: int, rules: DispatchRules
+    ) -> AbstractAsyncContextManager[ForkServerProcess]:
+        return dispatching(self.ground, port, self.office.path, rules, evidence=self.evidence)
 
     async def _newly_held(self) -> set[UUID]:
         known = set().union(*self.hit.values())
@@ -286,40 +268,8 @@ async def _commit_until_held(probe: "psycopg.AsyncConnection[tuple[object, ...]]
         await probe.execute(f"CREATE TEMP TABLE probe_{number} ()")
 
 
-_FORKS = multiprocessing.get_context("forkserver")
-# Forked from a process that has done the imports, which take longer than all the rest.
-_FORKS.set_forkserver_preload(["tests.activities.dispatching"])
-
-
-def dispatch(database: str, port: int, inbox: Path, evidence: bool, rules: DispatchRules) -> None:
-    """The main function of a process: the dispatcher, until killed."""
-    asyncio.run(_dispatch(database, port, inbox, evidence, rules))
-
-
-async def _dispatch(
-    database: str, port: int, inbox: Path, evidence: bool, rules: DispatchRules
-) -> None:
-    # No process is told anything here, so no Temporal server is needed: a lazy client.
-    client = await Client.connect("127.0.0.1:1", lazy=True)
-    activities = dispatcher(
-        *(connect(database), client, port, inbox),
-        evidence=evidence,
-        rules=rules,
-        answer_timeout=_PATIENCE,
-    )
-    async with running(activities) as task:
-        await task
-
-
-async def _kill(process: ForkServerProcess) -> None:
-    process.kill()
-    await asyncio.to_thread(process.join, _PATIENCE)
-    if process.exitcode != -signal.SIGKILL:
-        raise RuntimeError(f"a dispatcher ended by itself ({process.exitcode}), before it was hit")
-
-
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(_PATIENCE):
+    async with asyncio.timeout(PATIENCE):
         while True:
             if await holds():
                 return

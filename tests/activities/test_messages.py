@@ -1,6 +1,7 @@
 """Messages are delivered once, to whom they may go, whatever fails on the way."""
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -587,6 +588,9 @@ async def test_without_evidence_the_class_decides(
     assert DispatchRules().resend_after == timedelta(minutes=15)
 
 
+_LINE_OF_A_LOG = "\r\n450 4.2.0 2026-11-22 INFO forged"
+
+
 class _Faulty(SmtpProvider):
     """Raises what nobody has foreseen, so many times, at the mails for one address."""
 
@@ -595,7 +599,7 @@ class _Faulty(SmtpProvider):
     async def send(self, message: OutgoingMessage) -> Answer:
         if message.address == "poison@example.com" and self.times > 0:
             self.times -= 1
-            raise RuntimeError(f"a fault that quotes {message.address}")
+            raise RuntimeError(f"{_LINE_OF_A_LOG}: {message.address}")
         return await super().send(message)
 
 
@@ -612,16 +616,20 @@ async def test_a_fault_of_ours_in_one_message_ends_nobody_elses_sending(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """Nor does it, or what a server says, forge a line of the log: neither is quoted there."""
     monkeypatch.setattr(_Faulty, "times", 1)
+    post_office.faults["customer0@example.com"] = Fault("RCPT", f"450-4.2.0 x{_LINE_OF_A_LOG}")
     await queue(sessions, address="poison@example.com")
     await queue(sessions, customers=5)
-    async with running(faulty) as round_:
-        rows = await until_settled(sessions)
-        assert not round_.done()
+    with caplog.at_level(logging.INFO):
+        async with running(faulty) as round_:
+            rows = await until_settled(sessions)
+            assert not round_.done()
     await each_arrived_once(post_office, sessions)
-    assert [row.attempts for row in rows] == [2, 1, 1, 1, 1, 1]
+    assert [row.attempts for row in rows] == [2, 2, 1, 1, 1, 1]
     assert "RuntimeError" in caplog.text
-    assert "poison@example.com" not in caplog.text
+    ours = [one.getMessage() for one in caplog.records if one.name != "mail.log"]
+    assert not any("forged" in one or "poison@example.com" in one for one in ours)
 
 
 async def test_a_fault_of_ours_that_stays_is_met_twice_and_then_left_alone(

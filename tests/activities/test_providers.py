@@ -4,6 +4,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from messaging.twilio import TwilioProvider
 from settings import Settings
 from tests.activities.dispatching import (
     IMPATIENT,
+    RULES,
     consent_of,
     messages,
     publish,
@@ -154,6 +156,27 @@ async def test_a_provider_in_trouble_is_asked_until_it_says_what_it_took(
     assert len(resend.sent) == 1
 
 
+async def test_a_provider_that_asks_us_to_slow_down_is_left_alone_and_drops_nobody(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    await publish(sessions, streams(RESEND_ONLY))
+    too_many = {"name": "rate_limit_exceeded", "message": "Too many requests"}
+    resend.faults["*"] = HttpFault(429, too_many, {"Retry-After": "1"}, times=3)
+    await selling(sessions)
+    async with running(http):
+        await until(sessions, lambda found: "429" in (found[0].provider_answer or ""))
+        await selling(sessions, address="later{}@example.com", n=5)
+        rows = await until_settled(sessions)
+    moments = [asked.at for asked in resend.asked]
+    assert all(later - earlier > 0.9 for earlier, later in pairwise(moments[:4]))
+    assert len(moments) == 3 + len(rows)
+    assert effects(resend) == sorted(str(row.id) for row in rows)
+    told = {(row.state, row.attempts, row.process_told_at) for row in rows}
+    assert told == {(MessageState.ACCEPTED, 1, None)}, (
+        "it is no attempt, and no process hears of it"
+    )
+
+
 async def test_a_dispatcher_that_dies_leaves_requests_that_the_next_one_repeats(
     http: MessageActivities, sessions: Sessions, resend: ResendOffice
 ) -> None:
@@ -266,6 +289,22 @@ async def test_an_order_does_not_wait_a_day_for_a_provider_that_gives_no_answer(
     assert (message.state, message.provider) == (MessageState.ACCEPTED, "smtp")
     assert message.possible_duplicate, "it was unknown for as long as the rules allow"
     assert await post_office.inbox.count() == 1
+
+
+async def test_an_order_that_was_sent_again_is_asked_about_while_its_key_is_known(
+    http: MessageActivities, sessions: Sessions, resend: ResendOffice
+) -> None:
+    """That is not blind: it may last longer than two waits, and is not given up for unknown."""
+    await publish(sessions, streams(RESEND_ONLY))
+    resend.faults["*"] = HttpFault(500, times=9999)
+    await queue(sessions, Template.ORDER_LATE)
+    async with running(http):
+        await until(sessions, lambda found: found[0].possible_duplicate)
+        await asyncio.sleep(2 * RULES.resend_after.total_seconds() + 0.5)
+        resend.faults.clear()
+        [message] = await until_settled(sessions)
+    assert message.state is MessageState.ACCEPTED
+    assert effects(resend) == [str(message.id)]
 
 
 async def test_what_is_sent_again_to_a_new_address_really_goes_there(

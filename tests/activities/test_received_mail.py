@@ -1,6 +1,7 @@
 """One mail has one effect, and only the one it can prove to be entitled to."""
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -619,14 +620,24 @@ async def test_an_empty_mail_of_a_customer_is_shown_as_his_and_says_nothing(desk
 
 
 @pytest.mark.own_database
-async def test_a_fault_of_ours_marks_the_mail_and_goes_on(desk: Desk) -> None:
+async def test_a_fault_of_ours_marks_the_mail_and_goes_on(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the mail says forges no line of the log: nothing of it is there."""
+    forged = "=?utf-8?q?Re=0A2026-11-22_INFO_forged?="
     await desk.sent()
     async with desk.sessions.begin() as session:
         for word in ("first", "second"):
-            raw = answer(f"the {word}", message_id=f"<{word}@x>")
+            raw = answer(f"the {word}", message_id=f"<{word}@x>", subject="SUBJECT", to="TO@x.y")
+            raw = raw.replace(b"SUBJECT", forged.encode())
+            raw = raw.replace(b"From: Ada Lovelace", b"From: " + forged.encode())
             await keep_mail(session, "smtp", "ada@example.com", ["hello@mail.example"], raw)
         await session.execute(sa.text(_STUMBLES_OVER_THE_FIRST))
-    assert await desk.take_in() == [MailOutcome.FAILED, MailOutcome.REPLY_RECEIVED]
+    with caplog.at_level(logging.INFO):
+        assert await desk.take_in() == [MailOutcome.FAILED, MailOutcome.REPLY_RECEIVED]
+    assert "received_mails" in caplog.text
+    for theirs in ("forged", "the first", "ada@example.com"):
+        assert theirs not in caplog.text
 
 
 async def test_a_relationship_that_takes_no_more_facts_holds_up_no_other(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -30,6 +31,7 @@ class Asked(NamedTuple):
     path: str
     headers: Mapping[str, str]  # names in lower case
     body: bytes
+    at: float  # monotonic
 
 
 class Said(NamedTuple):
@@ -99,7 +101,7 @@ class HttpOffice:
             for name, _, value in (line.partition(":") for line in head[1:] if line)
         }
         body = await reader.readexactly(int(headers.get("content-length", "0")))
-        asked = Asked(method, path, headers, body)
+        asked = Asked(method, path, headers, body, time.monotonic())
         self.asked.append(asked)
         said = await self._misbehave(asked) if method == "POST" else Said(404, {})
         if said.status == 0:

@@ -99,22 +99,6 @@ def test_the_mail_that_is_answered_is_named_however_long_its_id() -> None:
     assert read["References"].split()[-1] == read["In-Reply-To"] == f"<{thread[1]}>"
 
 
-def test_an_encoded_line_break_in_a_name_stays_a_part_of_the_name() -> None:
-    name = "Ada%0d%0aBcc: eve@example.com"
-    read = message_from_bytes(compose_email("us@perennial.example", MESSAGE._replace(name=name)))
-    assert read["Bcc"] is None
-    assert read["To"] == f'"{name}" <ada@example.com>'
-
-
-@given(name=printable, local=st.from_regex(ATOMS))
-@example(name='Ada "the first", Countess', local="ada")
-def test_a_name_and_an_address(name: str, local: str) -> None:
-    message = MESSAGE._replace(name=name, address=f"{local}@example.com")
-    mail = compose_email("us@perennial.example", message)
-    address = Address(name, addr_spec=message.address)
-    assert b"\r\n" + by_the_library("To", address) + b"Subject:" in mail
-
-
 @pytest.mark.parametrize(
     "address",
     [

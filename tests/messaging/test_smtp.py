@@ -217,7 +217,7 @@ async def test_tls_that_the_server_does_not_offer_is_not_done_without(
     post_office: PostOffice,
 ) -> None:
     post_office.password = "secret"
-    login = {"username": "perennial", "password": "secret"}
+    login: dict[str, Any] = {"username": "perennial", "password": "secret"}
     answer = await provider(post_office, starttls=True, **login).send(ADA)
     assert (answer.outcome, answer.nobody) == (Outcome.TRANSIENT, True), answer.said
     assert not post_office.seen
