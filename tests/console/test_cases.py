@@ -312,8 +312,8 @@ async def test_whoever_writes_sees_how_the_customer_wants_to_be_written_to(
     async with calling_as(app, sessions, Role.SUPPORT_AGENT) as agent:
         for path in (f"cases/{case['id']}", f"customers/{customer}"):
             page = (await agent.get(f"/console/{path}")).text
-            manner = page.partition('id="manner"')[2].partition("</dl>")[0]
-            told = re.findall(r"<dt>(.*?)</dt><dd><bdi>(.*?)</bdi>", manner)
+            manner = page.partition('id="manner"')[2].partition("</p>")[0]
+            told = re.findall(r'<span class="meta">([^<(]*)</span> <bdi>(.*?)</bdi>', manner)
             assert told == [
                 ("Language", "en"),
                 ("Tone", "Formal"),
