@@ -68,10 +68,8 @@ def _facts(result: Reconciliation) -> Table:
         ("requests sent again", f"{result.repeated_requests:,}"),
         ("took", f"{result.elapsed_s:,.0f} s"),
         ("behind, half / 99 % / most", _shares(result.lag_s)),
-        (
-            "  processes behind their events",
-            f"{_shares(result.processes_lag_s)}, {result.processes_lag_days:.1f} days of theirs",
-        ),
+        ("  processes, from event to step", _shares(result.processes_lag_s)),
+        ("  at most, in business days", f"{result.processes_lag_days:,.1f}"),
         ("duplicates", f"{result.duplicates:,}"),
         ("lost", f"{result.lost:,}"),
         ("unexplained", f"{result.unexplained:,}"),

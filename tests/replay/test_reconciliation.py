@@ -230,4 +230,5 @@ def test_a_reader_sees_how_far_behind_it_was() -> None:
     print_reconciliation(console, slow)
     told = console.export_text()
     assert "1495.6 s" in told
-    assert "500.00 s / 1400.00 s / 1490.00 s, 745.0 days of theirs" in told
+    assert "500.00 s / 1400.00 s / 1490.00 s" in told
+    assert "745.0" in told

