@@ -152,7 +152,9 @@ class Explanation(BaseModel):
     asked: Asked
     decided_by: str | None = Field(description="the rule; null while nothing is decided")
     rules: list[RuleConsulted] = Field(description="in the order in which they were consulted")
-    facts: DecidedOn | None = Field(description="null: not decided, or by an older version")
+    facts: DecidedOn | None = Field(
+        description="null: not decided, by the process itself, or by an older version"
+    )
     held_until: datetime | None = Field(description="business time, where it is known")
     wording: Wording
     provider: ProviderSaid
