@@ -145,6 +145,10 @@ def _known(facts: Json) -> list[tuple[str, str]]:
         ("Consent", consent),
         ("Address", _address(facts)),
     ]
+    if facts["process_ended"]:
+        known.append(("What asked", "had ended"))
+    if facts["answered"]:
+        known.append(("The customer", "had answered what asked"))
     if facts["quiet_hours"]:
         hours = facts["quiet_hours"]
         known.append(("Quiet hours", f"{hours['begins'][:5]} to {hours['ends'][:5]}"))
@@ -154,7 +158,10 @@ def _known(facts: Json) -> list[tuple[str, str]]:
         known.append(("Open cases", ", ".join(map(words, facts["open_cases"]))))
     if facts["marketing_paused_until"]:
         known.append(("Paused until", facts["marketing_paused_until"][:10]))
-    claims = [f"{name} until {day or 'never'}" for name, day in facts["claims"].items()]
+    claims = [
+        f"{name} until {day}" if day else f"{name}, which is not approved"
+        for name, day in facts["claims"].items()
+    ]
     if claims:
         known.append(("Claims", ", ".join(claims)))
     return known

@@ -81,6 +81,7 @@ class DecidedOn(Payload):
     consent_at: datetime | None = Field(description="when it was stated")
     consent_source: str | None = Field(description="how it was stated, such as a form or a link")
     process_ended: bool = Field(description="of a message that belongs to a series")
+    answered: bool = Field(False, description="of such a series: by the customer")
     not_after: datetime | None = Field(description="the message's own deadline")
     claims: Mapping[str, date | None] = Field(description="each with its last day; null: refused")
     open_cases: tuple[CaseKind, ...] = Field(description="of the kinds that selling waits for")
@@ -160,6 +161,7 @@ def _decided_on(facts: ContactFacts) -> DecidedOn:
         consent_at=facts.stated.at if facts.stated else None,
         consent_source=facts.stated.source if facts.stated else None,
         process_ended=facts.process_ended,
+        answered=facts.answered,
         not_after=facts.not_after,
         claims=facts.claims,
         open_cases=facts.open_cases,

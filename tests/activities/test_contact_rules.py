@@ -113,6 +113,7 @@ async def test_what_is_left_of_a_series_is_not_sent_when_its_process_has_ended(
     assert message.state is MessageState.CANCELLED
     assert message.decision is not None
     assert message.decision["decided_by"] == "process"
+    assert message.decision["facts"]["process_ended"] is True
 
 
 @pytest.mark.parametrize(
@@ -141,6 +142,7 @@ async def test_what_is_left_of_a_series_is_not_sent_when_the_customer_has_answer
         [message] = await until_settled(sessions)
     assert message.decision is not None
     assert message.decision["decided_by"] == decided_by
+    assert message.decision["facts"]["answered"] is (decided_by == "reply")
 
 
 async def one_of_a_series(

@@ -16,7 +16,7 @@ from domain.contacts import ConsentState, ContactFacts, Stated, may_send
 from domain.messages import Channel, MessageClass, MessageState, Purpose, SettledBy, Template
 from domain.quiet_hours import ContactCap, QuietHours
 from domain.tasks import Role, TaskKind, TaskState
-from tests.api.conftest import MakeCustomer, Report
+from tests.api.conftest import Json, MakeCustomer, Report
 from tests.console.conftest import SignIn, calling_as
 
 NAME = "<img src=x onerror=alert(1)> نور"
@@ -62,24 +62,25 @@ async def _sent(sessions: Sessions, customer: UUID, at: datetime, **fields: Any)
     return await _message(sessions, customer, MessageState.ACCEPTED, **sent)
 
 
+def _decided(at: datetime, **known: Any) -> Json:
+    """About selling to who has agreed to it, but not at night."""
+    facts = ContactFacts(
+        at=at,
+        message_class=MessageClass.MARKETING,
+        purpose=Purpose.MARKETING,
+        channel=Channel.EMAIL,
+        address="nur@example.com",
+        consents={"email/marketing": ConsentState.GRANTED},
+        quiet_hours=QuietHours.model_validate({"begins": "21:00", "ends": "08:00"}),
+        **known,
+    )
+    return may_send(facts).model_dump(mode="json")
+
+
 async def _held(sessions: Sessions, customer: UUID) -> UUID:
     """As the dispatcher leaves it in the night."""
-    at = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
-    hours = QuietHours.model_validate({"begins": "21:00", "ends": "08:00"})
-    decision = may_send(
-        ContactFacts(
-            at=at,
-            message_class=MessageClass.MARKETING,
-            purpose=Purpose.MARKETING,
-            channel=Channel.EMAIL,
-            address="nur@example.com",
-            consents={"email/marketing": ConsentState.GRANTED},
-            quiet_hours=hours,
-        )
-    )
-    return await _message(
-        sessions, customer, MessageState.HELD, decision=decision.model_dump(mode="json")
-    )
+    decision = _decided(datetime(2026, 3, 2, 2, 30, tzinfo=UTC))
+    return await _message(sessions, customer, MessageState.HELD, decision=decision)
 
 
 async def test_one_reads_why_a_message_was_held(
@@ -211,25 +212,17 @@ async def test_a_message_shows_all_that_was_said_and_operators_count_the_doubts(
         "then": "queued",
     }
     taken = {**lost, "attempt": 2, "answer": "250 2.0.0 kept", "then": "accepted"}
-    decision = may_send(
-        ContactFacts(
-            at=AT,
-            message_class=MessageClass.MARKETING,
-            purpose=Purpose.MARKETING,
-            channel=Channel.EMAIL,
-            address="nur@example.com",
-            consents={"email/marketing": ConsentState.GRANTED},
-            stated=Stated(ConsentState.GRANTED, AT - timedelta(days=9), "sign-up_form"),
-            quiet_hours=QuietHours.model_validate({"begins": "21:00", "ends": "08:00"}),
-            cap=ContactCap(at_most=4, within=timedelta(days=7)),
-            sent=(AT - timedelta(days=1),),
-        )
+    decision = _decided(
+        AT,
+        stated=Stated(ConsentState.GRANTED, AT - timedelta(days=9), "sign-up_form"),
+        cap=ContactCap(at_most=4, within=timedelta(days=7)),
+        sent=(AT - timedelta(days=1),),
     )
     doubted = await _sent(
         sessions,
         customer,
         AT,
-        decision=decision.model_dump(mode="json"),
+        decision=decision,
         conversation=[lost, taken],
         attempts=2,
         possible_duplicate=True,
@@ -256,3 +249,15 @@ async def test_a_message_shows_all_that_was_said_and_operators_count_the_doubts(
         counted = (await ops.get("/console/operations")).text.partition('id="doubts"')[2]
         for link in ("settled_by=class", "possible_duplicate=true"):
             assert re.search(rf'<a href="/console/messages\?{link}">[1-9]', counted), link
+
+
+async def test_what_was_not_sent_says_upon_what(
+    app: FastAPI, sessions: Sessions, customer: UUID
+) -> None:
+    decision = _decided(AT, answered=True, process_ended=True, claims={"fastest": None})
+    cancelled = await _message(sessions, customer, MessageState.CANCELLED, decision=decision)
+    async with calling_as(app, sessions, Role.OPS) as ops:
+        page = (await ops.get(f"/console/messages/{cancelled}")).text
+        known = page.partition('id="known"')[2].partition("</details>")[0]
+        for fact in ("had ended", "had answered what asked", "fastest, which is not approved"):
+            assert fact in known
