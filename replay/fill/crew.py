@@ -8,6 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
@@ -39,6 +40,8 @@ class Crew:
         if self._count == 1:
             return self
         # Ctrl-C goes to everybody at the terminal and is for us: they inherit that it is blocked.
+        # The tracker that the first of them would start lets it through again.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             for _ in range(self._count):
