@@ -127,10 +127,10 @@ def replay(
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave bad rows out and list them.")
     ] = False,
-    chaos: Annotated[
-        int, typer.Option(min=0, hidden=True, help="Kill worker and Temporal so often.")
+    kill: Annotated[
+        int, typer.Option(min=0, help="Kill worker and Temporal so often on the way.")
     ] = 0,
-    seed: Annotated[int, typer.Option(hidden=True, help="When they are killed.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the moments at which they are killed.")] = 1,
 ) -> None:
     """Play a shop's real orders through the running instance and reconcile the outcome.
 
@@ -148,7 +148,7 @@ def replay(
         check=check,
         zone=zone,
         skip_bad_rows=skip_bad_rows,
-        chaos=chaos,
+        kills=kill,
         seed=seed,
     )
     raise typer.Exit(code)

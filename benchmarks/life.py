@@ -53,6 +53,7 @@ class LifeFigures:
     ours: Sequence[Round]
     bare: Sequence[Round]
     round_trips: dict[str, list[int]]  # by activity, of each call
+    activities_a_step: int  # at most
 
     def as_json(self) -> dict[str, Any]:
         trips = [count for counts in self.round_trips.values() for count in counts]
@@ -73,6 +74,7 @@ class LifeFigures:
             "bare_events": round(median(sum(one.events.values()) for one in self.bare), 1),
             "messages": round(median(one.messages for one in self.ours), 2),
             "round_trips": round(mean(trips), 2) if trips else None,
+            "activities_a_step": self.activities_a_step,
             "steps": sum(len(counts) for counts in self.round_trips.values()),
             "round_trips_by": {
                 name: round(mean(counts), 2) for name, counts in sorted(self.round_trips.items())
@@ -101,6 +103,7 @@ class LifeBench:
         async with listening(self._installation.reports) as self._progress:
             await self._prepare()
             trips = await self._record_one()
+            activities = self._progress.activities_a_step
             ours, bare = [], []
             for number in range(1, scale.rounds + 1):
                 ours.append(await self._round("ours", scale))
@@ -110,7 +113,7 @@ class LifeBench:
                     f" bare {bare[-1].per_s:.2f}/s, {bare[-1].all_cpu_ms:.0f} ms"
                 )
             await self._sessions.kw["bind"].dispose()
-        figures = LifeFigures(ours, bare, trips)
+        figures = LifeFigures(ours, bare, trips, activities)
         self._compare_events(figures)
         return figures
 

@@ -107,9 +107,11 @@ class Progress:
         self._heard: dict[str, list[Report]] = {}
         self._news: dict[str, asyncio.Event] = {}
         self._counts: dict[str, int] = {}
+        self._activities: dict[tuple[str, str], set[str]] = {}  # by workflow and step
 
     def hear(self, line: bytes) -> None:
         report = Report(*json.loads(line))
+        self._activities.setdefault((report.workflow_id, report.key), set()).add(report.activity)
         if any(
             (known.workflow_id, known.key) == (report.workflow_id, report.key)
             for known in self.of(report.life)
@@ -127,10 +129,16 @@ class Progress:
     def everything(self) -> list[Report]:
         return [report for reports in self._heard.values() for report in reports]
 
+    @property
+    def activities_a_step(self) -> int:
+        """The most that any step took."""
+        return max((len(names) for names in self._activities.values()), default=0)
+
     def forget(self) -> None:
         """Before a round: what was heard is of no interest any more."""
         self._heard.clear()
         self._counts.clear()
+        self._activities.clear()
 
     async def until(self, life: str, is_it: Callable[[Report], bool], what: str) -> Report:
         """The first report that `is_it`; raises TimeoutError naming `what` after a minute."""

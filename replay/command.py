@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from rich.console import Console
 from rich.table import Table
 
-from replay.chaos import kill_on_the_way
+from replay.chaos import WORKER_AND_TEMPORAL, kill_on_the_way
 from replay.history import BadInput, History
 from replay.instance import Instance, insist, opened
 from replay.lives import DAYS, make_lives
@@ -41,7 +41,7 @@ def run_replay(
     check: bool = False,
     zone: str,
     skip_bad_rows: bool = False,
-    chaos: int = 0,
+    kills: int = 0,
     seed: int = 1,
 ) -> int:
     """Play a directory, print and write the reconciliation; the exit code."""
@@ -51,13 +51,15 @@ def run_replay(
     except (ZoneInfoNotFoundError, ValueError):
         raise Refused(f"--zone {zone} is not a time zone such as America/Sao_Paulo") from None
     _refuse_unwritable(json_file)
+    if kills:
+        _refuse_what_is_not_ours(run)
     try:
         history = read_olist(directory, zone=zone, limit=limit, skip_bad_rows=skip_bad_rows)
     except BadInput as bad:
         _print_problems(Console(stderr=True), bad)
         return BAD_INPUT
     try:
-        result = asyncio.run(_replay(console, run, directory.name, history, day, chaos, seed))
+        result = asyncio.run(_replay(console, run, directory.name, history, day, kills, seed))
     except KeyboardInterrupt:
         console.print("given up; what has entered goes on in the instance")
         return 130
@@ -73,7 +75,7 @@ async def _replay(
     name: str,
     history: History,
     day: float,
-    chaos: int,
+    kills: int,
     seed: int,
 ) -> Reconciliation:
     begun = time.monotonic()
@@ -89,7 +91,7 @@ async def _replay(
         player = Player(instance.http, world, history.entries)
         progress = Progress(console, instance, player, history.ends_at, history.zone)
         async with progress.shown():
-            await _play_with_chaos(instance, player, progress, lasts, chaos, seed)
+            await _play_with_kills(instance, player, progress, lasts, kills, seed)
             progress.doing("waiting until all is settled")
             await insist(lambda: settle(instance, world, progress.doing))
             progress.doing("checking that nothing is lost or twice")
@@ -100,11 +102,11 @@ async def _replay(
         )
 
 
-async def _play_with_chaos(
-    instance: Instance, player: Player, progress: Progress, lasts: float, chaos: int, seed: int
+async def _play_with_kills(
+    instance: Instance, player: Player, progress: Progress, lasts: float, kills: int, seed: int
 ) -> None:
     killing = asyncio.create_task(
-        kill_on_the_way(instance.run.data_dir, chaos, lasts, seed, progress.note)
+        kill_on_the_way(instance.run.data_dir, kills, lasts, seed, progress.note)
     )
     try:
         await player.play()
@@ -184,6 +186,12 @@ def _way_in(run: RunFile) -> str:
         f"  sign in to the console as any of {everybody};\n"
         f"  the password of all of them is {staff.password}"
     )
+
+
+def _refuse_what_is_not_ours(run: RunFile) -> None:
+    for name in WORKER_AND_TEMPORAL:
+        if name not in run.pids:
+            raise Refused(f"--kill: {name} was not started by this instance; leave --kill out")
 
 
 def _refuse_unwritable(path: Path | None) -> None:

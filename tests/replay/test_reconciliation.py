@@ -27,6 +27,7 @@ from replay.instance import Instance
 from replay.player import World
 from replay.reconciliation import Reconciliation, _Comparison, _Product, _read
 from replay.report import print_reconciliation
+from supervisor.errors import Refused
 from supervisor.run_file import RunFile
 from tests.replay.shop import varied_shop
 
@@ -218,6 +219,13 @@ def test_any_fault_is_exit_code_1_where_it_is_asked_for(
     run = cast(RunFile, None)  # nobody is called
     code = command.run_replay(run, directory, day=1, check=check, zone="America/Sao_Paulo")
     assert code == (1 if check and fault else 0)
+
+
+def test_what_somebody_else_runs_is_not_killed(tmp_path: Path) -> None:
+    directory = varied_shop().write(tmp_path)
+    run = RunFile.model_construct(pids={"worker": 4711})
+    with pytest.raises(Refused, match="temporal was not started by this instance"):
+        command.run_replay(run, directory, day=1, kills=5, zone="America/Sao_Paulo")
 
 
 def test_a_reader_sees_how_far_behind_it_was() -> None:
