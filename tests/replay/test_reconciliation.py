@@ -223,7 +223,7 @@ def test_any_fault_is_exit_code_1_where_it_is_asked_for(
 
 def test_what_somebody_else_runs_is_not_killed(tmp_path: Path) -> None:
     directory = varied_shop().write(tmp_path)
-    run = RunFile.model_construct(pids={"worker": 4711})
+    run = cast(RunFile, SimpleNamespace(pids={"worker": 4711}))
     with pytest.raises(Refused, match="temporal was not started by this instance"):
         command.run_replay(run, directory, day=1, kills=5, zone="America/Sao_Paulo")
 
