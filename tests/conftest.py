@@ -1,5 +1,6 @@
 """A real PostgreSQL and a real Temporal server that skips time; an empty database for each test."""
 
+import asyncio
 import functools
 import shutil
 import tempfile
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 from hypothesis import settings
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from temporalio.client import Client, WorkflowExecution
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
@@ -32,6 +34,13 @@ _ONLY_HERE = {
     "limit.historyCount.suggestContinueAsNew": "300",  # of events; 4,096 take a test too long
 }
 
+# In one message, and so one transaction. The role keeps no order of tables.
+_EMPTY = "; ".join(
+    (
+        "SET LOCAL session_replication_role = replica",
+        *(f"DELETE FROM {table}" for table in Base.metadata.tables),
+    )
+)
 _END_ALL_OTHERS = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -110,10 +119,7 @@ def database_url(request: pytest.FixtureRequest, postgres: PostgresServer) -> Ge
     url, admin = request.getfixturevalue("used_again")
     yield url
     admin.execute(_END_ALL_OTHERS)  # a dispatcher that was killed may still hold its locks
-    with admin.transaction():
-        admin.execute("SET LOCAL session_replication_role = replica")  # no order of tables to keep
-        for table in Base.metadata.tables:
-            admin.execute(f"DELETE FROM {table}")
+    admin.execute(_EMPTY)
 
 
 # An engine keeps the statements it has compiled: a new one for each test makes all of them anew.
@@ -153,13 +159,20 @@ def _options(name: str, values: Mapping[str, str]) -> list[str]:
 async def only_my_processes(temporal: WorkflowEnvironment) -> AsyncGenerator[None]:
     """Ends what a test left running: its database goes with it."""
     yield
-    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
-        handle = temporal.client.get_workflow_handle(execution.id)
+    await end_all_processes(temporal.client)
+
+
+async def end_all_processes(client: Client) -> None:
+    async def end(execution: WorkflowExecution) -> None:
+        handle = client.get_workflow_handle(execution.id, run_id=execution.run_id)
         try:
-            await handle.terminate("the test is over")
+            await handle.terminate("the tests are over")
         except RPCError as error:  # it may have ended since the list was made
             if error.status is not RPCStatusCode.NOT_FOUND:
                 raise
+
+    running = [one async for one in client.list_workflows('ExecutionStatus="Running"')]
+    await asyncio.gather(*map(end, running))
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import typing
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,10 @@ from domain.processes import ProcessKind
 from domain.schedules import RECURRENCES
 from domain.tasks import TaskKind
 from tests.record_histories import REQUIRED_FIELDS, required_fields
+from tests.sources import ROOT, product_files
 from workflows.process import Process
 
-ROOT = Path(__file__).parents[1]
-PRODUCT = [
-    path
-    for path in ROOT.rglob("*.py")
-    if not {"tests", "benchmarks", "chaos", "docs", ".venv", "var"}
-    & set(path.relative_to(ROOT).parts)
-]
+PRODUCT = product_files()
 REGISTERED: list[type] = [
     one for name, all_ in vars(worker).items() if name.endswith("_WORKFLOWS") for one in all_
 ]
@@ -78,8 +74,7 @@ def test_every_workflow_is_registered() -> None:
 
 def test_every_class_of_activities_is_given_to_a_worker() -> None:
     """With all its methods: `activities_of` finds them."""
-    calls = [node for node in ast.walk(_parsed("worker.py")) if isinstance(node, ast.Call)]
-    built = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    built = {call.func.id for call in _calls("worker.py") if isinstance(call.func, ast.Name)}
     assert {one.__name__ for one in ACTIVITIES} <= built
 
 
@@ -119,8 +114,14 @@ SIGNALS = {one.__name__: handlers(one, "__temporal_signal_definition") for one i
 UPDATES = {one.__name__: handlers(one, "_defn") for one in REGISTERED}
 
 
-def _parsed(path: str) -> ast.Module:
+@cache
+def _parsed(path: str | Path) -> ast.Module:
     return ast.parse((ROOT / path).read_text())
+
+
+@cache
+def _calls(path: str | Path) -> list[ast.Call]:
+    return [node for node in ast.walk(_parsed(path)) if isinstance(node, ast.Call)]
 
 
 def strings(node: ast.expr) -> Iterator[str]:
@@ -137,9 +138,7 @@ def said(calls: dict[str, int], keyword: str = "") -> list[tuple[str, str]]:
     """(file, name) of each literal name handed over: by position in `calls`, or by keyword."""
     found = []
     for path in PRODUCT:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
+        for node in _calls(path):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             at = calls.get(name)
             arguments = [] if at is None else node.args[at : at + 1]
@@ -212,9 +211,7 @@ def test_every_process_wait_and_step_says_what_it_is() -> None:
     assert started <= set(STARTS)
     seen = set()
     for path in [*STARTS, *(f"workflows/{one.name}" for one in (ROOT / "workflows").glob("*.py"))]:
-        for node in ast.walk(_parsed(path)):
-            if not isinstance(node, ast.Call):
-                continue
+        for node in _calls(path):
             name = getattr(node.func, "attr", getattr(node.func, "id", ""))
             given = {one.arg: one.value for one in node.keywords}
             where = f"{path}:{node.lineno}"
@@ -320,7 +317,7 @@ def test_a_process_has_no_duration_count_or_limit_beside_its_policy() -> None:
     for path in (ROOT / "workflows").glob("*.py"):
         if path.name == "options.py":  # timeouts and retries of activities
             continue
-        for statement in ast.parse(path.read_text()).body:
+        for statement in _parsed(path).body:
             numbers = [
                 part.value
                 for part in ast.walk(statement)
@@ -378,7 +375,7 @@ def test_every_kind_of_task_is_opened_by_somebody(kind: TaskKind) -> None:
 def test_a_package_holds_no_code_of_its_own() -> None:
     for path in PRODUCT:
         if path.name == "__init__.py":
-            code = ast.parse(path.read_text()).body
+            code = _parsed(path).body
             assert len(code) == (ast.get_docstring(ast.Module(code, [])) is not None), path
     assert (ROOT / "workflows" / "__init__.py").read_text() == ""
 
@@ -392,7 +389,7 @@ def test_no_module_takes_the_name_of_a_standard_one() -> None:
 def test_every_module_says_what_it_is() -> None:
     for path in PRODUCT:
         if path.name != "__init__.py":
-            assert ast.get_docstring(ast.parse(path.read_text())), path
+            assert ast.get_docstring(_parsed(path)), path
 
 
 _REGISTRY = re.compile(

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 import crm
 from api.app import create_app
 from settings import Settings
+from tests.sources import ROOT, python_files
 
-ROOT = Path(__file__).resolve().parent.parent
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *DECISIONS]
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.png"))
@@ -55,8 +55,8 @@ def _blocks(text: str, language: str) -> list[str]:
 def _names() -> frozenset[str]:
     """Every name in our Python code."""
     found: set[str] = set()
-    for path in ROOT.rglob("*.py"):
-        if path.relative_to(ROOT).parts[0] in (".venv", "var") or path == Path(__file__):
+    for path in python_files():
+        if path == Path(__file__):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             found |= set(_named_by(node))

@@ -1,7 +1,6 @@
 """The real application on a database of the test and on the real Temporal server."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,7 +11,6 @@ import pytest
 import sqlalchemy as sa
 from fastapi import FastAPI
 from pydantic import SecretStr
-from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from api.app import create_app
@@ -20,7 +18,7 @@ from database.base import Sessions, connect
 from database.revisions import newest_revisions
 from settings import Settings
 from supervisor.postgres import PostgresServer
-from tests.conftest import new_database
+from tests.conftest import end_all_processes, new_database
 from worker import lifecycle_worker
 
 KEY = "crm_key_of_the_tests"
@@ -92,10 +90,7 @@ async def calling(app: FastAPI, key: str | None = KEY) -> AsyncIterator[httpx2.A
 async def app(settings: Settings, temporal: WorkflowEnvironment) -> AsyncGenerator[FastAPI]:
     async with running_app(settings) as app:
         yield app
-    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
-        handle = temporal.client.get_workflow_handle(execution.id, run_id=execution.run_id)
-        with contextlib.suppress(RPCError):  # the list is a little behind
-            await handle.terminate("the tests of the API are over")
+    await end_all_processes(temporal.client)
 
 
 @pytest.fixture(scope="package")
