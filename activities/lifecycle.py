@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.steps import begin_step, current_policy, open_task, surroundings_of
+from activities.steps import Begun, begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions, table_of
 from database.customers import NEWEST_STATEMENT, Consent, ContactPoint, Customer, Suppression
 from database.processes import Lifecycle, ProcessRow
@@ -113,8 +113,10 @@ class LifecycleActivities:
             still_open = await _still_open(session, step) if step.closes else set[Channel]()
             if still_open:
                 facts["selling_goes_on_by"] = ", ".join(sorted(still_open))
-            if await begin_step(session, step, step.fact, facts):
+            begun = await begin_step(session, step, step.fact, facts)
+            if begun is not Begun.LATE:
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
+            if begun:
                 if step.need is not None:
                     await _ask_for_opportunity(session, step)
                 if step.unclear is not None:

@@ -1,5 +1,6 @@
 """One step of a process in one transaction: the marker, where it stands, its messages and tasks."""
 
+from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -25,12 +26,29 @@ from domain.processes import Step
 from domain.tasks import TaskRequest, TaskState, task_id_of
 
 
+class Begun(Enum):
+    """How a step was found. True when it is taken for the first time."""
+
+    FIRST = "first"
+    AGAIN = "again"  # done before, and still the newest that is known of the process
+    LATE = "late"  # done before, and the process has gone on since
+
+    def __bool__(self) -> bool:
+        return self is Begun.FIRST
+
+
 async def begin_step(
     session: AsyncSession, step: Step, kind: str, facts: dict[str, Any] | None = None
-) -> bool:
+) -> Begun:
     """Write the step's timeline line and where its process stands now.
 
-    False when the step was done before: the line is unique, so the caller must change nothing.
+    False when the step was done before: the line is unique, so the caller must change nothing but
+    what shows where the process stands, and that only when it was begun AGAIN.
+
+    Temporal throws a task away whose worker died or was too slow, or which a signal or an update
+    overtook. The next attempt may take another step before it comes to this one: then this one,
+    though written before, says where the process stands. And the worker that was too slow may
+    still be writing: what was decided later counts.
     """
     standing = step.standing
     ended = standing.state.ended
@@ -51,44 +69,49 @@ async def begin_step(
         "outcome": standing.outcome,
         "allowed": list(standing.allowed),
         "ended_at": step.at if ended else None,
+        "decided_at": step.decided_at,
     }
     done = await session.execute(
         _BEGIN_LAST_STEP if ended else _BEGIN_STEP,
         {f"new_{name}": value for name, value in values.items()},
     )
-    if done.scalar() is None:
-        if ended:
-            await _end_again(session, step)
-        return False
-    return True
-
-
-async def _end_again(session: AsyncSession, step: Step) -> None:
-    """An end that was written before is where the process stands, whatever was written since.
-
-    Temporal throws a task away when a signal or an update overtakes its end. The next attempt may
-    take another step before it comes to the same end, and that step says that the process runs.
-    """
-    processes, standing = table_of(ProcessRow), step.standing
-    await session.execute(
-        sa.update(processes)
-        .where(
-            processes.c.workflow_id == step.workflow_id,
-            processes.c.ended_at.is_(None),
-        )
-        .values(
-            state=standing.state,
-            step=standing.step,
-            waiting_for=standing.waiting_for,
-            next_timer_at=None,
-            next_timer_machine_at=None,
-            outcome=standing.outcome,
-            allowed=list(standing.allowed),
-            ended_at=step.at,
-            updated_at=sa.func.now(),
-        )
+    if done.scalar() is not None:
+        return Begun.FIRST
+    found = await session.execute(
+        _stand_again(step), {name: values[name] for name in (*_STANDING, "decided_at")}
     )
-    await withdraw_tasks(session, step)
+    if found.scalar() is None:
+        return Begun.LATE
+    if ended:
+        await withdraw_tasks(session, step)
+    return Begun.AGAIN
+
+
+_STANDING = (
+    *("state", "step", "waiting_for", "next_timer_at", "next_timer_machine_at"),
+    *("outcome", "allowed", "ended_at"),
+)
+
+
+def _stand_again(step: Step) -> sa.Executable:
+    processes = table_of(ProcessRow)
+    not_later: sa.ColumnElement[bool]
+    if step.decided_at is not None:
+        not_later = _decided_by(processes.c.decided_at, sa.literal(step.decided_at))
+    elif step.standing.state.ended:  # of an older version: of these only an end is sure to be last
+        not_later = processes.c.ended_at.is_(None)
+    else:
+        not_later = sa.false()
+    return (
+        sa.update(processes)
+        .where(processes.c.workflow_id == step.workflow_id, not_later)
+        .values(updated_at=sa.func.now())
+        .returning(processes.c.workflow_id)
+    )
+
+
+def _decided_by(known: sa.ColumnElement[Any], new: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    return sa.or_(known.is_(None), new.is_(None), known <= new)
 
 
 def _begin_step(*, last: bool) -> sa.Executable:
@@ -118,13 +141,7 @@ def _begin_step(*, last: bool) -> sa.Executable:
         .returning(lines.c.id)
         .cte("line")
     )
-    standing = {
-        name: bind(name, processes.c[name])
-        for name in (
-            *("state", "step", "waiting_for", "next_timer_at", "next_timer_machine_at"),
-            *("outcome", "allowed", "ended_at"),
-        )
-    }
+    standing = {name: bind(name, processes.c[name]) for name in (*_STANDING, "decided_at")}
     fixed = {
         "workflow_id": bind("workflow_id", processes.c.workflow_id),
         "kind": bind("process_kind", processes.c.kind),
@@ -155,9 +172,12 @@ def _begin_step(*, last: bool) -> sa.Executable:
             .cte("withdrawn")
         )
         row = row.add_cte(withdrawn)
-    return row.on_conflict_do_update(index_elements=["workflow_id"], set_=changed).returning(
-        processes.c.workflow_id
+    row = row.on_conflict_do_update(
+        index_elements=["workflow_id"],
+        set_=changed,
+        where=_decided_by(processes.c.decided_at, row.excluded.decided_at),
     )
+    return sa.select(line.c.id).add_cte(row.cte("standing"))
 
 
 _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)

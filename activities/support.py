@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from activities.processes import report_end
 from activities.steps import (
+    Begun,
     begin_step,
     open_task,
     queue_message,
@@ -134,46 +135,45 @@ class SupportActivities:
                 if step.case_state is CaseState.WAITING_FOR_CUSTOMER
                 else "case_answered"
             )
-            if await begin_step(session, step, kind, {"by": step.by}):
-                await _move(session, step, **_first_response(step))
+            if await _take(session, step, kind, {"by": step.by}, **_first_response(step)):
                 await _write(session, step, step.template, step.text_id)
 
     @activity.defn
     async def record_case_noted(self, step: CaseStep) -> None:
         """The customer answered, or a person took the case up: state and clocks change."""
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "case_updated", {"event": step.event_id}):
-                await _move(session, step, **_first_response(step))
+            facts = {"event": step.event_id}
+            await _take(session, step, "case_updated", facts, **_first_response(step))
 
     @activity.defn
     async def record_case_assigned(self, step: CaseAssignedStep) -> None:
         kind = "case_assigned" if step.owner else "case_released"
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, kind, {"owner": step.owner, "by": step.by}):
-                await _move(session, step, owner=step.owner or None)
+            facts = {"owner": step.owner, "by": step.by}
+            await _take(session, step, kind, facts, owner=step.owner or None)
 
     @activity.defn
     async def record_case_escalated(self, step: CaseEscalatedStep) -> None:
         """A clock was missed, or a person asked for help: priority rises, a manager is asked."""
         async with self.sessions.begin() as session:
             facts = {"clock": step.clock, "reason": step.reason, "by": step.by}
-            if await begin_step(session, step, "case_escalated", facts):
-                missed = {_MISSED[step.clock]: step.at} if step.clock in _MISSED else {}
-                await _move(session, step, escalations=Case.escalations + 1, **missed)
+            missed: dict[str, Any] = {_MISSED[step.clock]: step.at} if step.clock in _MISSED else {}
+            await _take(session, step, "case_escalated", facts, counts="escalations", **missed)
 
     @activity.defn
     async def record_case_resolved(self, step: CaseResolvedStep) -> None:
         """The customer is told the outcome; the case can be reopened for a while."""
         async with self.sessions.begin() as session:
             facts = {"outcome": step.case_outcome, "by": step.by}
-            if await begin_step(session, step, "case_resolved", facts):
-                await _move(
-                    session,
-                    step,
-                    resolved_at=step.at,
-                    cause=step.cause,
-                    outcome=step.case_outcome,
-                )
+            if await _take(
+                session,
+                step,
+                "case_resolved",
+                facts,
+                resolved_at=step.at,
+                cause=step.cause,
+                outcome=step.case_outcome,
+            ):
                 await _write(session, step, step.template, step.text_id)
         fact = CaseResolved(
             event_id=f"{step.workflow_id}/{step.key}",
@@ -187,10 +187,8 @@ class SupportActivities:
     async def record_case_reopened(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
             facts = {"by": step.by, "event": step.event_id}
-            if await begin_step(session, step, "case_reopened", facts):
-                await _move(
-                    session, step, reopened=Case.reopened + 1, resolved_at=None, outcome=None
-                )
+            undone = {"resolved_at": None, "closed_at": None, "outcome": None}
+            await _take(session, step, "case_reopened", facts, counts="reopened", **undone)
         fact = CaseOpened(
             event_id=f"{step.workflow_id}/{step.key}",
             occurred_at=step.at,
@@ -203,15 +201,15 @@ class SupportActivities:
     @activity.defn
     async def record_case_closed(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "case_closed"):
-                await _move(
-                    session,
-                    step,
-                    closed_at=step.at,
-                    # A case that staff stopped was never resolved.
-                    resolved_at=sa.func.coalesce(Case.resolved_at, step.at),
-                    outcome=sa.func.coalesce(Case.outcome, step.standing.outcome),
-                )
+            await _take(
+                session,
+                step,
+                "case_closed",
+                closed_at=step.at,
+                # A case that staff stopped was never resolved.
+                resolved_at=sa.func.coalesce(Case.resolved_at, step.at),
+                outcome=sa.func.coalesce(Case.outcome, step.standing.outcome),
+            )
         fact = CaseClosed(
             event_id=f"{step.workflow_id}/closed",
             occurred_at=step.at,
@@ -253,7 +251,24 @@ def case_reference(opened: CaseInput) -> str:
     return f"CASE-{opened.opened_at:%Y}-{opened.case_id.hex[:8].upper()}"
 
 
-async def _move(session: AsyncSession, step: CaseStep, **values: Any) -> None:
+async def _take(
+    session: AsyncSession,
+    step: CaseStep,
+    kind: str,
+    facts: dict[str, Any] | None = None,
+    *,
+    counts: str = "",
+    **values: Any,
+) -> bool:
+    """Begin the step and show in the case where it stands; False when the step was done before.
+
+    `values` are what they are however often they are written; the column that `counts` grows once.
+    """
+    begun = await begin_step(session, step, kind, facts)
+    if begun is Begun.LATE:
+        return False
+    if begun and counts:
+        values[counts] = getattr(Case, counts) + 1
     await session.execute(
         sa.update(Case)
         .where(Case.id == step.case_id)
@@ -268,9 +283,10 @@ async def _move(session: AsyncSession, step: CaseStep, **values: Any) -> None:
     await _open_tasks(session, step)
     if step.withdrawn:
         await withdraw_tasks(session, step, *step.withdrawn)
+    return bool(begun)
 
 
-def _first_response(step: CaseStep) -> dict[str, datetime]:
+def _first_response(step: CaseStep) -> dict[str, Any]:
     return {"first_response_at": step.at} if step.first else {}
 
 

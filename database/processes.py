@@ -29,6 +29,7 @@ class ProcessRow(Base):
     ended_at: Mapped[datetime | None]
     recorded_at: Mapped[datetime] = written_now()
     updated_at: Mapped[datetime] = written_now()
+    decided_at: Mapped[datetime | None]  # machine time: of the step that says where it stands
 
     __table_args__ = (
         sa.Index("ix_processes_kind_state_step", "kind", "state", "step"),

@@ -93,6 +93,9 @@ class Step(Payload):
     key: str
     at: datetime  # business time at which the step was decided, or the reported moment of a fact
     standing: Standing
+    # By the machine. Of two steps the one decided later says where the process stands, also when
+    # the other is written later; see begin_step. None: decided by a version before this.
+    decided_at: datetime | None = None
 
     def with_timer(self, until: datetime | None, clock: Clock) -> Self:
         """A first step, standing before a timer that only its activity could know."""

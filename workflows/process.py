@@ -178,6 +178,7 @@ class Process:
             "key": key,
             "at": at or self._now,
             "standing": self._standing,
+            "decided_at": workflow.now(),
         }
 
     def _tell_operators(self) -> None:

@@ -1,21 +1,29 @@
 """A step is taken once; where its process stands is right even after a task thrown away."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from temporalio.testing import WorkflowEnvironment
 
-from activities.steps import begin_step, open_task, queue_message
+from activities.steps import Begun, begin_step, open_task, queue_message
+from activities.support import SupportActivities
 from database.base import Sessions
 from database.customers import Customer
 from database.messages import Message
 from database.processes import ProcessRow
+from database.support import Case
 from database.tasks import Task
 from domain.messages import MessageRequest, Template
+from domain.policies import CaseKind, Priority
 from domain.processes import ProcessKind, ProcessState, Standing, Step
+from domain.support import CaseEscalatedStep, CaseState, CaseStep
 from domain.tasks import Role, TaskKind, TaskRequest, TaskState, task_id_of
+
+_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 async def test_an_end_that_was_overtaken_still_ends_the_process(sessions: Sessions) -> None:
@@ -60,6 +68,94 @@ async def test_a_step_taken_again_changes_nothing(sessions: Sessions) -> None:
     assert not await _take(sessions, first)
     async with sessions() as session:
         assert (await session.get_one(ProcessRow, first.workflow_id)).step == "second"
+
+
+async def test_a_step_that_comes_after_another_the_second_time_says_where_its_process_stands(
+    sessions: Sessions,
+) -> None:
+    """Its task was thrown away; on the next attempt a fact that came meanwhile is dealt with first.
+
+    A life under kills showed it: the row said that the process waits for a moment long past.
+    """
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+
+    def decided(key: str, seconds: int) -> Step:
+        return _step(customer, key, ProcessState.RUNNING, _NOON + timedelta(seconds=seconds))
+
+    assert await _begun(sessions, decided("silence", 0)) is Begun.FIRST
+    assert await _begun(sessions, decided("fact", 10)) is Begun.FIRST
+    assert await _begun(sessions, decided("silence", 10)) is Begun.AGAIN
+    assert await _stands(sessions, customer) == "silence"
+
+
+async def test_a_case_shows_what_its_process_came_to_and_counts_it_once(
+    sessions: Sessions, temporal: WorkflowEnvironment
+) -> None:
+    """Escalated, the task thrown away; on the next attempt the customer's answer comes first."""
+    customer, case_id = uuid4(), uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+        session.add(
+            Case(
+                id=case_id,
+                reference="CASE-1",
+                customer_id=customer,
+                kind=CaseKind.INCIDENT,
+                state=CaseState.OPEN,
+                priority=Priority.NORMAL,
+                queue=Role.SUPPORT_AGENT,
+                opened_at=_NOON,
+            )
+        )
+
+    def step(key: str, seconds: int, state: CaseState, priority: Priority) -> dict[str, Any]:
+        return {
+            "workflow_id": f"case/{case_id}",
+            "kind": ProcessKind.SUPPORT,
+            "customer_id": customer,
+            "key": key,
+            "at": _NOON,
+            "standing": Standing(step=key),
+            "decided_at": _NOON + timedelta(seconds=seconds),
+            "case_id": case_id,
+            "case_kind": CaseKind.INCIDENT,
+            "case_state": state,
+            "priority": priority,
+        }
+
+    def escalated(seconds: int, state: CaseState) -> CaseEscalatedStep:
+        fields = step("escalated", seconds, state, Priority.HIGH)
+        return CaseEscalatedStep(**fields, clock="resolution")
+
+    answered = CaseStep(**step("answer", 10, CaseState.IN_PROGRESS, Priority.NORMAL))
+    activities = SupportActivities(sessions, temporal.client)
+    await activities.record_case_escalated(escalated(0, CaseState.OPEN))
+    await activities.record_case_noted(answered)
+    await activities.record_case_escalated(escalated(10, CaseState.IN_PROGRESS))
+    await activities.record_case_escalated(escalated(0, CaseState.OPEN))  # the old worker, late
+    async with sessions() as session:
+        case = await session.get_one(Case, case_id)
+        assert (case.state, case.priority) == (CaseState.IN_PROGRESS, Priority.HIGH)
+        assert (case.escalations, case.resolution_missed_at) == (1, _NOON)
+
+
+async def test_what_a_worker_still_writes_after_another_took_over_is_not_where_it_stands(
+    sessions: Sessions,
+) -> None:
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+
+    def decided(key: str, seconds: int) -> Step:
+        return _step(customer, key, ProcessState.RUNNING, _NOON + timedelta(seconds=seconds))
+
+    assert await _begun(sessions, decided("first", 0)) is Begun.FIRST
+    assert await _begun(sessions, decided("second", 10)) is Begun.FIRST
+    assert await _begun(sessions, decided("first", 0)) is Begun.LATE
+    assert await _begun(sessions, decided("of the old worker", 5)) is Begun.FIRST  # it did happen
+    assert await _stands(sessions, customer) == "second"
 
 
 async def test_asking_twice_for_a_message_makes_one_row_the_first(sessions: Sessions) -> None:
@@ -109,13 +205,25 @@ def _welcome(subject: str, occurrence: str = "1") -> MessageRequest:
     )
 
 
-async def _take(sessions: Sessions, step: Step) -> bool:
+async def _begun(sessions: Sessions, step: Step) -> Begun:
     async with sessions.begin() as session:
         return await begin_step(session, step, "tested")
 
 
-def _step(customer: UUID, key: str, state: ProcessState) -> Step:
+async def _stands(sessions: Sessions, customer: UUID) -> str:
+    async with sessions() as session:
+        return (await session.get_one(ProcessRow, f"marketing/{customer}/1")).step
+
+
+async def _take(sessions: Sessions, step: Step) -> bool:
+    return bool(await _begun(sessions, step))
+
+
+def _step(
+    customer: UUID, key: str, state: ProcessState, decided_at: datetime | None = None
+) -> Step:
     return Step(
+        decided_at=decided_at,
         workflow_id=f"marketing/{customer}/1",
         kind=ProcessKind.MARKETING,
         customer_id=customer,
