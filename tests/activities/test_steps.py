@@ -9,17 +9,19 @@ import pytest
 import sqlalchemy as sa
 from temporalio.testing import WorkflowEnvironment
 
+from activities.lifecycle import LifecycleActivities
 from activities.steps import Begun, begin_step, open_task, queue_message
 from activities.support import SupportActivities
 from database.base import Sessions
 from database.customers import Customer
 from database.messages import Message
-from database.processes import ProcessRow
+from database.processes import Lifecycle, ProcessRow
 from database.support import Case
 from database.tasks import Task
+from domain.lifecycle import LifecycleStep
 from domain.messages import MessageRequest, Template
 from domain.policies import CaseKind, Priority
-from domain.processes import ProcessKind, ProcessState, Standing, Step
+from domain.processes import ProcessKind, ProcessState, Stage, Standing, Step
 from domain.support import CaseEscalatedStep, CaseState, CaseStep
 from domain.tasks import Role, TaskKind, TaskRequest, TaskState, task_id_of
 
@@ -139,6 +141,39 @@ async def test_a_case_shows_what_its_process_came_to_and_counts_it_once(
         case = await session.get_one(Case, case_id)
         assert (case.state, case.priority) == (CaseState.IN_PROGRESS, Priority.HIGH)
         assert (case.escalations, case.resolution_missed_at) == (1, _NOON)
+
+
+async def test_a_relationship_is_in_the_stage_its_process_came_to(
+    sessions: Sessions, temporal: WorkflowEnvironment
+) -> None:
+    customer = uuid4()
+    async with sessions.begin() as session:
+        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+
+    def noted(fact: str, seconds: int, stage: Stage) -> LifecycleStep:
+        return LifecycleStep(
+            workflow_id=f"customer/{customer}",
+            kind=ProcessKind.LIFECYCLE,
+            customer_id=customer,
+            key=fact,
+            at=_NOON,
+            standing=Standing(step=fact),
+            decided_at=_NOON + timedelta(seconds=seconds),
+            fact=fact,
+            stage=stage,
+            stage_otherwise=stage,
+        )
+
+    activities = LifecycleActivities(sessions, temporal.client)
+    for step in (
+        noted("silence_noticed", 0, Stage.RETENTION),
+        noted("process_ended", 10, Stage.QUIET),
+        noted("silence_noticed", 10, Stage.RETENTION),
+        noted("process_ended", 5, Stage.QUIET),  # the old worker, late
+    ):
+        await activities.record_fact(step)
+    async with sessions() as session:
+        assert (await session.get_one(Lifecycle, customer)).stage is Stage.RETENTION
 
 
 async def test_what_a_worker_still_writes_after_another_took_over_is_not_where_it_stands(

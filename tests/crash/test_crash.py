@@ -1,6 +1,6 @@
 """Lives while their servers are killed: nothing lost, nothing done twice, nothing stuck.
 
-Fifty lives under six kills beside the other tests; three hundred under thirty by `make crash`, and
+Thirty lives under six kills beside the other tests; three hundred under thirty by `make crash`, and
 with another seed: CRASH_SEED=7 make crash
 """
 
@@ -36,7 +36,7 @@ class Size(NamedTuple):
     seconds: float
 
 
-SMALL = Size(50, 2, 30.0)
+SMALL = Size(30, 2, 20.0)
 FULL = Size(300, 10, 75.0)
 KILLED = ("worker", "temporal", "postgres")
 DAYS = 60  # of a life
