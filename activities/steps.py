@@ -1,5 +1,6 @@
 """One step of a process in one transaction: the marker, where it stands, its messages and tasks."""
 
+from datetime import timedelta
 from enum import Enum
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -87,6 +88,8 @@ async def begin_step(
     return Begun.AGAIN
 
 
+# Of the clocks of two Temporal servers. Another worker is given the task after 10 s at the soonest.
+_SKEW = timedelta(seconds=5)
 _STANDING = (
     *("state", "step", "waiting_for", "next_timer_at", "next_timer_machine_at"),
     *("outcome", "allowed", "ended_at"),
@@ -95,9 +98,10 @@ _STANDING = (
 
 def _stand_again(step: Step) -> sa.Executable:
     processes = table_of(ProcessRow)
+    decided_at = processes.c.decided_at
     not_later: sa.ColumnElement[bool]
     if step.decided_at is not None:
-        not_later = _decided_by(processes.c.decided_at, sa.literal(step.decided_at))
+        not_later = _decided_by(decided_at, sa.literal(step.decided_at, decided_at.type))
     elif step.standing.state.ended:  # of an older version: of these only an end is sure to be last
         not_later = processes.c.ended_at.is_(None)
     else:
@@ -111,7 +115,7 @@ def _stand_again(step: Step) -> sa.Executable:
 
 
 def _decided_by(known: sa.ColumnElement[Any], new: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
-    return sa.or_(known.is_(None), new.is_(None), known <= new)
+    return sa.or_(known.is_(None), new.is_(None), known <= new + _SKEW)
 
 
 def _begin_step(*, last: bool) -> sa.Executable:
