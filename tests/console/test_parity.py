@@ -12,7 +12,7 @@ from api.routing import ApiRoute, needed_permission
 from console.routes import ConsoleRoute
 from domain.staff import PERMISSIONS, Permission
 from domain.tasks import Role
-from tests.test_docs import ROOT
+from tests.sources import ROOT
 
 _PAGE = (ROOT / "docs" / "console.md").read_text()
 _REQUEST = r"`(GET|POST|PUT|PATCH|DELETE) (\S+)`"
