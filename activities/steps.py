@@ -78,9 +78,7 @@ async def begin_step(
     )
     if done.scalar() is not None:
         return Begun.FIRST
-    found = await session.execute(
-        _stand_again(step), {name: values[name] for name in (*_STANDING, "decided_at")}
-    )
+    found = await session.execute(_stand_again(step), {name: values[name] for name in _STANDING})
     if found.scalar() is None:
         return Begun.LATE
     if ended:
@@ -92,11 +90,12 @@ async def begin_step(
 _SKEW = timedelta(seconds=5)
 _STANDING = (
     *("state", "step", "waiting_for", "next_timer_at", "next_timer_machine_at"),
-    *("outcome", "allowed", "ended_at"),
+    *("outcome", "allowed", "ended_at", "decided_at"),
 )
 
 
 def _stand_again(step: Step) -> sa.Executable:
+    """Given what is _STANDING, writes it, unless the process has gone on since."""
     processes = table_of(ProcessRow)
     decided_at = processes.c.decided_at
     not_later: sa.ColumnElement[bool]
@@ -145,7 +144,7 @@ def _begin_step(*, last: bool) -> sa.Executable:
         .returning(lines.c.id)
         .cte("line")
     )
-    standing = {name: bind(name, processes.c[name]) for name in (*_STANDING, "decided_at")}
+    standing = {name: bind(name, processes.c[name]) for name in _STANDING}
     fixed = {
         "workflow_id": bind("workflow_id", processes.c.workflow_id),
         "kind": bind("process_kind", processes.c.kind),

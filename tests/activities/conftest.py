@@ -1,13 +1,12 @@
-import contextlib
 from collections.abc import AsyncGenerator
 
 import pytest
-from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.messages import MessageActivities
 from database.base import Sessions
 from tests.activities.dispatching import dispatcher
+from tests.conftest import end_all_processes
 from tests.messaging.post_office import PostOffice
 
 
@@ -22,7 +21,4 @@ def activities(
 async def their_lifecycles(temporal: WorkflowEnvironment) -> AsyncGenerator[None]:
     """An end, once for a module, for the lifecycles that what comes back has started."""
     yield
-    async for execution in temporal.client.list_workflows('ExecutionStatus="Running"'):
-        with contextlib.suppress(RPCError):  # the list is a little behind
-            handle = temporal.client.get_workflow_handle(execution.id)
-            await handle.terminate("the tests of what comes back are over")
+    await end_all_processes(temporal.client)

@@ -28,11 +28,18 @@ from domain.tasks import Role, TaskKind, TaskRequest, TaskState, task_id_of
 _NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
-async def test_an_end_that_was_overtaken_still_ends_the_process(sessions: Sessions) -> None:
-    """The end is written and its task thrown away; another step comes first, then the end."""
-    customer = uuid4()
+@pytest.fixture
+async def customer(sessions: Sessions) -> UUID:
+    known = uuid4()
     async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+        session.add(Customer(id=known, reference="c-1", name="Ada Lovelace"))
+    return known
+
+
+async def test_an_end_that_was_overtaken_still_ends_the_process(
+    sessions: Sessions, customer: UUID
+) -> None:
+    """The end is written and its task thrown away; another step comes first, then the end."""
     end = _step(customer, "ended", ProcessState.COMPLETED)
     assert await _take(sessions, end)
     assert await _take(sessions, _step(customer, "task_completed", ProcessState.RUNNING))
@@ -42,11 +49,8 @@ async def test_an_end_that_was_overtaken_still_ends_the_process(sessions: Sessio
         assert (row.state, row.step, row.ended_at) == (ProcessState.COMPLETED, "ended", end.at)
 
 
-async def test_a_task_the_process_forgot_ends_with_it(sessions: Sessions) -> None:
+async def test_a_task_the_process_forgot_ends_with_it(sessions: Sessions, customer: UUID) -> None:
     """It was opened by a step that was thrown away, on a way that was not taken in the end."""
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
     escalated = _step(customer, "escalated", ProcessState.RUNNING)
     async with sessions.begin() as session:
         await begin_step(session, escalated, "tested")
@@ -60,10 +64,7 @@ async def test_a_task_the_process_forgot_ends_with_it(sessions: Sessions) -> Non
         assert (task.state, task.ended_at, task.version) == (TaskState.CANCELLED, end.at, 2)
 
 
-async def test_a_step_taken_again_changes_nothing(sessions: Sessions) -> None:
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+async def test_a_step_taken_again_changes_nothing(sessions: Sessions, customer: UUID) -> None:
     first, second = (_step(customer, key, ProcessState.RUNNING) for key in ("first", "second"))
     assert await _take(sessions, first)
     assert await _take(sessions, second)
@@ -73,32 +74,24 @@ async def test_a_step_taken_again_changes_nothing(sessions: Sessions) -> None:
 
 
 async def test_a_step_that_comes_after_another_the_second_time_says_where_its_process_stands(
-    sessions: Sessions,
+    sessions: Sessions, customer: UUID
 ) -> None:
     """Its task was thrown away; on the next attempt a fact that came meanwhile is dealt with first.
 
     A life under kills showed it: the row said that the process waits for a moment long past.
     """
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
-
-    def decided(key: str, seconds: int) -> Step:
-        return _step(customer, key, ProcessState.RUNNING, _NOON + timedelta(seconds=seconds))
-
-    assert await _begun(sessions, decided("silence", 0)) is Begun.FIRST
-    assert await _begun(sessions, decided("fact", 10)) is Begun.FIRST
-    assert await _begun(sessions, decided("silence", 10)) is Begun.AGAIN
+    assert await _begun(sessions, _decided(customer, "silence", 0)) is Begun.FIRST
+    assert await _begun(sessions, _decided(customer, "fact", 10)) is Begun.FIRST
+    assert await _begun(sessions, _decided(customer, "silence", 10)) is Begun.AGAIN
     assert await _stands(sessions, customer) == "silence"
 
 
 async def test_a_case_shows_what_its_process_came_to_and_counts_it_once(
-    sessions: Sessions, temporal: WorkflowEnvironment
+    sessions: Sessions, temporal: WorkflowEnvironment, customer: UUID
 ) -> None:
     """Escalated, the task thrown away; on the next attempt the customer's answer comes first."""
-    customer, case_id = uuid4(), uuid4()
+    case_id = uuid4()
     async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
         session.add(
             Case(
                 id=case_id,
@@ -144,11 +137,8 @@ async def test_a_case_shows_what_its_process_came_to_and_counts_it_once(
 
 
 async def test_a_relationship_is_in_the_stage_its_process_came_to(
-    sessions: Sessions, temporal: WorkflowEnvironment
+    sessions: Sessions, temporal: WorkflowEnvironment, customer: UUID
 ) -> None:
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
 
     def noted(fact: str, seconds: int, stage: Stage) -> LifecycleStep:
         return LifecycleStep(
@@ -177,29 +167,23 @@ async def test_a_relationship_is_in_the_stage_its_process_came_to(
 
 
 async def test_what_a_worker_still_writes_after_another_took_over_is_not_where_it_stands(
-    sessions: Sessions,
+    sessions: Sessions, customer: UUID
 ) -> None:
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
-
-    def decided(key: str, seconds: int) -> Step:
-        return _step(customer, key, ProcessState.RUNNING, _NOON + timedelta(seconds=seconds))
-
-    assert await _begun(sessions, decided("first", 0)) is Begun.FIRST
-    assert await _begun(sessions, decided("second", 10)) is Begun.FIRST
-    assert await _begun(sessions, decided("first", 0)) is Begun.LATE
-    assert await _begun(sessions, decided("of the old worker", 4)) is Begun.FIRST  # it did happen
+    assert await _begun(sessions, _decided(customer, "first", 0)) is Begun.FIRST
+    assert await _begun(sessions, _decided(customer, "second", 10)) is Begun.FIRST
+    assert await _begun(sessions, _decided(customer, "first", 0)) is Begun.LATE
+    assert (
+        await _begun(sessions, _decided(customer, "of the old worker", 4)) is Begun.FIRST
+    )  # it did happen
     assert await _stands(sessions, customer) == "second"
     # Another server's clock is a little behind.
-    assert await _begun(sessions, decided("third", 6)) is Begun.FIRST
+    assert await _begun(sessions, _decided(customer, "third", 6)) is Begun.FIRST
     assert await _stands(sessions, customer) == "third"
 
 
-async def test_asking_twice_for_a_message_makes_one_row_the_first(sessions: Sessions) -> None:
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
+async def test_asking_twice_for_a_message_makes_one_row_the_first(
+    sessions: Sessions, customer: UUID
+) -> None:
     step = _step(customer, "touch/1", ProcessState.RUNNING)
     for subject in ("first", "second"):
         async with sessions.begin() as session:
@@ -213,12 +197,9 @@ async def test_asking_twice_for_a_message_makes_one_row_the_first(sessions: Sess
 
 @pytest.mark.parametrize("first_commits", [True, False])
 async def test_two_transactions_that_ask_at_once_make_one_row(
-    sessions: Sessions, first_commits: bool
+    sessions: Sessions, customer: UUID, first_commits: bool
 ) -> None:
     """The second waits for the first: its row is there, or was never."""
-    customer = uuid4()
-    async with sessions.begin() as session:
-        session.add(Customer(id=customer, reference="c-1", name="Ada Lovelace"))
     step = _step(customer, "touch/1", ProcessState.RUNNING)
 
     async def ask_second() -> None:
@@ -255,6 +236,10 @@ async def _stands(sessions: Sessions, customer: UUID) -> str:
 
 async def _take(sessions: Sessions, step: Step) -> bool:
     return bool(await _begun(sessions, step))
+
+
+def _decided(customer: UUID, key: str, seconds: int) -> Step:
+    return _step(customer, key, ProcessState.RUNNING, _NOON + timedelta(seconds=seconds))
 
 
 def _step(
