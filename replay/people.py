@@ -31,6 +31,10 @@ _OPEN_TASKS = """
     JOIN customers c ON c.id = x.customer_id
     WHERE c.simulation_id = :simulation AND x.state = 'open' ORDER BY x.due_at LIMIT 200
 """
+_IS_OURS = """
+    SELECT true FROM messages x JOIN customers c ON c.id = x.customer_id
+    WHERE c.simulation_id = :simulation AND x.id = :message
+"""
 _OUTCOMES: dict[str, Sequence[str]] = {
     "answer_reply": ("answered", "answered", "answered", "not_interested"),
     "answer_reply_escalated": ("answered",),
@@ -101,7 +105,7 @@ class People:
         assert self._instance.inbox is not None
         opened = await self._instance.inbox.open(mail.id)
         links = _LINK.findall(opened.text) if opened else []
-        if not links:
+        if not links or not await self._is_ours(mail):
             return
         dice = random.Random(f"{self._seed}/{mail.rcpt_to}/{mail.subject}")
         if dice.random() > _ANSWERS:
@@ -113,6 +117,14 @@ class People:
         if dice.random() < _THINKS_AGAIN:
             again = dice.choice(scores)
             self._soon(dice.uniform(3.1, 4), lambda: self._click(url, again))
+
+    async def _is_ours(self, mail: KeptMail) -> bool:
+        """The inbox is everybody's: what somebody else tries out meanwhile is theirs to answer."""
+        with contextlib.suppress(ValueError, DBAPIError):  # it may be of no message of ours
+            ours = {"simulation": self._world.id, "message": UUID(mail.effect)}
+            async with self._instance.sessions() as session:
+                return await session.scalar(sa.text(_IS_OURS), ours) is True
+        return False
 
     async def _click(self, url: str, score: int) -> None:
         """As a browser would, without a key; and again when the page says to try later."""

@@ -92,6 +92,10 @@ async def running(activities: MessageActivities) -> AsyncGenerator[asyncio.Task[
     task = asyncio.create_task(environment.run(activities.deliver_queued, request))
     try:
         yield task
+    except BaseException as failure:
+        if task.done():
+            failure.add_note(f"the dispatcher had ended before: {task!r}")
+        raise
     finally:
         environment.cancel()
         await asyncio.wait([task])

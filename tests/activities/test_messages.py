@@ -291,6 +291,11 @@ async def listening(
         yield await temporal.client.start_workflow(Listening.run, id=name, task_queue=name)
 
 
+async def heard(listening: WorkflowHandle[Listening, str]) -> str:
+    async with asyncio.timeout(20):
+        return await listening.result()
+
+
 async def test_marketing_without_consent_is_silence_with_a_reason_and_its_process_hears_of_it(
     activities: MessageActivities,
     sessions: Sessions,
@@ -303,7 +308,7 @@ async def test_marketing_without_consent_is_silence_with_a_reason_and_its_proces
         rows = await until(
             sessions, lambda found: all(row.process_told_at is not None for row in found)
         )
-        assert await listening.result() == f"suppressed {rows[0].key}"
+        assert await heard(listening) == f"suppressed {rows[0].key}"
     assert {row.state for row in rows} == {MessageState.SUPPRESSED}
     assert rows[0].decision is not None
     assert rows[0].decision["because"] == "no consent to marketing by email"
@@ -520,7 +525,7 @@ async def test_an_address_that_does_not_exist_is_not_written_to_again(
     await queue(sessions, address="spam@example.com")
     async with running(activities):
         failed, refused = await until_settled(sessions)
-        assert await listening.result() == f"failed {failed.key}"
+        assert await heard(listening) == f"failed {failed.key}"
         await queue(sessions, address=address.lower())
         *_, later = await until_settled(sessions)
     assert (failed.state, failed.attempts) == (MessageState.FAILED, 1)
