@@ -3,13 +3,14 @@
 It is run by `crm.py demo`, which is `crm.py up` with lives that are played.
 """
 
+import asyncio
 import contextlib
 import os
 import re
 import signal
 import smtplib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from uuid import uuid4
 import httpx2
 import psycopg
 import pytest
+from temporalio.client import Client
 
 from supervisor.ports import free_port
 from supervisor.run_file import read_run_file
 from supervisor.service import answers_ok
+from tests.driving import becomes
 from tests.installation import Installation, is_gone, wait_until
 from tests.messaging.received import answer
 
@@ -153,6 +156,8 @@ def test_after_a_kill_of_everything_each_process_goes_on_where_it_stood(
         report(api, "order_placed", customer_id=buyer, order_reference="A-1001")
         wait_until(lambda: {step for step, _ in standing(api, customers).values()} == SETTLED, 120)
         stood = standing(api, customers)
+        asyncio.run(nothing_under_way(installation, stood))
+        stood = standing(api, customers)
     key = installation.run_file.api_key
     player = player_of(installation)
     installation.kill_everything()
@@ -187,6 +192,23 @@ def standing(api: httpx2.Client, customers: list[str]) -> dict[str, tuple[str, s
         for each in listed
         if each["customer_id"] in customers
     }
+
+
+async def nothing_under_way(installation: Installation, workflow_ids: Iterable[str]) -> None:
+    """A step is written before its workflow task ends: killed between, its waiting begins anew."""
+    run = installation.run_file
+    client = await Client.connect(run.addresses.temporal, namespace=run.temporal_namespace)
+    handles = [client.get_workflow_handle(workflow_id) for workflow_id in workflow_ids]
+
+    async def under_way() -> list[str]:
+        found = [(await handle.describe()).raw_description for handle in handles]
+        return [
+            one.workflow_execution_info.execution.workflow_id
+            for one in found
+            if one.HasField("pending_workflow_task")
+        ]
+
+    await becomes(under_way, [])
 
 
 def process(api: httpx2.Client, workflow_id: str) -> dict[str, Any]:
