@@ -5,8 +5,7 @@ on the accelerated clock of a simulation instead (`Drive.simulate`).
 """
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
@@ -55,6 +54,7 @@ from domain.processes import (
 from domain.retention import RetentionInput
 from domain.support import CaseInput
 from domain.tasks import TaskKind, TaskState
+from tests.patience import becomes
 from workflows.delivery import OrderDelivery
 from workflows.follow_up import FollowUp
 from workflows.marketing import MarketingContact
@@ -69,14 +69,6 @@ Handle = WorkflowHandle[Any, Any]
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
-
-
-async def becomes(look: Callable[[], Awaitable[T]], expected: T, within: float = 45) -> None:
-    """Wait until what is looked at is as expected; else fail with the difference."""
-    deadline = time.monotonic() + within
-    while (seen := await look()) != expected and time.monotonic() < deadline:  # noqa: ASYNC110 a database tells nobody
-        await asyncio.sleep(0.02)
-    assert seen == expected
 
 
 class Drive:
@@ -322,13 +314,15 @@ class Drive:
 
     async def quiet(self, handle: Handle) -> None:
         """Wait until a process has nothing to do: a step is part of a workflow task."""
-        while True:
+
+        async def under_way() -> int:
+            """The attempts at a workflow task; 0 when there is none."""
             description = (await handle.describe()).raw_description
-            if not description.HasField("pending_workflow_task"):
-                return
             attempt = description.pending_workflow_task.attempt
             assert attempt < 6, f"{handle.id} can't go on"
-            await asyncio.sleep(0.01)
+            return attempt
+
+        await becomes(under_way, 0)
 
     # --- what came of it ---------------------------------------------------------------------
 

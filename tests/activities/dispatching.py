@@ -37,6 +37,7 @@ from messaging.provider import Answer, Evidence, OutgoingMessage, Provider
 from messaging.render import Rendered, Renderer, sample_context
 from messaging.sms import LocalSms
 from messaging.smtp import SmtpAccount, SmtpProvider
+from tests.patience import seen
 
 RULES = DispatchRules(
     lease=timedelta(seconds=4),
@@ -212,14 +213,9 @@ async def until(
     sessions: Sessions, condition: Callable[[list[Message]], bool], within: float = 15.0
 ) -> list[Message]:
     """The messages, once the condition holds of them."""
-    deadline = asyncio.get_running_loop().time() + within
-    while True:
-        found = await messages(sessions)
-        if condition(found):
-            return found
-        states = [(message.state, message.provider_answer) for message in found]
-        assert asyncio.get_running_loop().time() < deadline, states
-        await asyncio.sleep(0.03)
+    found = await seen(lambda: messages(sessions), condition, within)
+    assert condition(found), [(message.state, message.provider_answer) for message in found]
+    return found
 
 
 async def until_settled(sessions: Sessions, within: float = 15.0) -> list[Message]:

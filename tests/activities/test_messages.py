@@ -57,8 +57,8 @@ from tests.activities.dispatching import (
     until_settled,
 )
 from tests.activities.refusing import refusing_client
-from tests.driving import becomes
 from tests.messaging.post_office import Fault, PostOffice, Stage
+from tests.patience import becomes
 
 
 async def each_arrived_once(office: PostOffice, sessions: Sessions) -> None:

@@ -54,7 +54,7 @@ from domain.received_mails import MailOutcome
 from domain.schedules import RECURRENCES, ScheduleName
 from domain.tasks import Role, TaskKind, TaskState
 from messaging.inbox import open_inbox
-from tests.driving import becomes
+from tests.patience import becomes
 from workflows.visibility import search_attributes
 
 NOW = datetime.now(UTC)

@@ -1,6 +1,5 @@
 """The real application on a database of the test and on the real Temporal server."""
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,6 +18,7 @@ from database.revisions import newest_revisions
 from settings import Settings
 from supervisor.postgres import PostgresServer
 from tests.conftest import end_all_processes, new_database
+from tests.patience import seen
 from worker import lifecycle_worker
 
 KEY = "crm_key_of_the_tests"
@@ -160,14 +160,13 @@ async def eventually(
     seconds: float = 15,
 ) -> Any:
     """What `read` answers once it holds: a process needs a moment."""
-    answer = None
-    for _ in range(int(seconds / 0.05)):
-        response = await read()
-        answer = response.json()
-        if response.status_code == 200 and holds(answer):
-            return answer
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"it did not come: {answer}")
+
+    def answers(response: httpx2.Response) -> bool:
+        return response.status_code == 200 and holds(response.json())
+
+    response = await seen(read, answers, seconds)
+    assert answers(response), f"it did not come: {response.text}"
+    return response.json()
 
 
 async def count(sessions: Sessions, table: type[Any], **filters: Any) -> int:

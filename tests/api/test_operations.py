@@ -19,7 +19,7 @@ from domain.processes import LIFECYCLE_QUEUE, ProcessKind
 from domain.tasks import Role
 from tests.api.conftest import OCCURRED, Json, Report, assert_problem, eventually
 from tests.console.conftest import calling_as
-from tests.driving import becomes
+from tests.patience import becomes
 from workflows.follow_up import FollowUp
 from workflows.visibility import search_attributes
 

@@ -23,7 +23,7 @@ from domain.schedules import ScheduleName, schedule_id
 from domain.tasks import Role
 from tests.api.conftest import MakeCustomer, Report, eventually
 from tests.console.conftest import SignIn, calling_as
-from tests.driving import becomes
+from tests.patience import becomes
 from worker import bulk_worker, ensure_schedules
 from workflows.follow_up import FollowUp
 from workflows.visibility import search_attributes

@@ -19,8 +19,8 @@ from replay.instance import Instance
 from replay.people import People
 from replay.player import World
 from tests.activities.dispatching import dispatcher, queue, running, simulate, until_settled
-from tests.driving import becomes
 from tests.messaging.post_office import PostOffice
+from tests.patience import becomes
 
 
 async def test_what_is_sent_again_is_the_same_request() -> None:

@@ -17,7 +17,7 @@ from replay.instance import Instance
 from replay.lives import make_lives
 from replay.player import Player, World
 from replay.progress import Progress
-from tests.driving import becomes
+from tests.patience import becomes
 
 ENDS = datetime(2020, 3, 1, 12, tzinfo=UTC)  # business time can't come further
 ENTRIES = make_lives(2, 1, datetime(2020, 1, 1, tzinfo=UTC)).entries

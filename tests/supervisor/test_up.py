@@ -24,9 +24,9 @@ from temporalio.client import Client
 from supervisor.ports import free_port
 from supervisor.run_file import read_run_file
 from supervisor.service import answers_ok
-from tests.driving import becomes
 from tests.installation import Installation, is_gone, wait_until
 from tests.messaging.received import answer
+from tests.patience import becomes
 
 pytestmark = pytest.mark.timeout(500)
 

@@ -35,7 +35,8 @@ from domain.processes import (
 )
 from domain.promises import PromiseKind, PromiseState, Shortfall, end_of_day
 from domain.tasks import Role, TaskKind, TaskState
-from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
+from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
+from tests.patience import becomes
 from workflows.delivery import OrderDelivery
 from workflows.visibility import DUE_AT, STAGE
 

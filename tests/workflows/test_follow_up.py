@@ -16,7 +16,8 @@ from domain.policies import CaseKind, FollowUpPolicy, PolicyKind, Priority, Surv
 from domain.processes import Fact, support_workflow_id
 from domain.support import Assign, Resolve
 from domain.tasks import Role, TaskKind
-from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
+from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
+from tests.patience import becomes
 from workflows.follow_up import FollowUp
 from workflows.support import SupportCase
 

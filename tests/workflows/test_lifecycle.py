@@ -39,7 +39,8 @@ from domain.processes import (
 from domain.retention import RiskNoticed
 from domain.support import CaseClosed, CaseOpened, CaseResolved, Resolve
 from domain.tasks import Role, TaskKind, TaskState
-from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
+from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
+from tests.patience import becomes
 from workflows.lifecycle import CustomerLifecycle
 from workflows.support import SupportCase
 

@@ -11,7 +11,8 @@ from domain.messages import Template
 from domain.policies import MarketingPolicy, PolicyKind
 from domain.processes import Fact, MessageSettled, ProcessState, marketing_workflow_id
 from domain.tasks import Role, TaskKind, TaskState
-from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
+from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
+from tests.patience import becomes
 from workflows.marketing import MarketingContact
 
 POLICY = MarketingPolicy()

@@ -38,8 +38,9 @@ from domain.messages import (
 from domain.processes import marketing_workflow_id
 from temporal_sandbox import workflow_runner
 from tests.activities.dispatching import dispatcher, messages, queue, running, until_settled
-from tests.driving import Drive, becomes
+from tests.driving import Drive
 from tests.messaging.post_office import PostOffice
+from tests.patience import becomes
 from workflows.messages import MessageDispatch, MessageIntake
 
 Dispatch = WorkflowHandle[MessageDispatch, None]

@@ -19,9 +19,10 @@ from domain.support import CaseState, WaitForCustomer
 from domain.tasks import TaskKind, TaskState
 from messaging.links import Links
 from tests.activities.dispatching import dispatcher, running
-from tests.driving import MINUTE, Drive, Handle, becomes
+from tests.driving import MINUTE, Drive, Handle
 from tests.messaging.post_office import PostOffice
 from tests.messaging.received import answer
+from tests.patience import becomes
 from tests.workflows.test_lifecycle import STAFF, processes, started
 from workflows.support import SupportCase
 

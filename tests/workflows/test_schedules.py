@@ -41,7 +41,8 @@ from domain.promises import PromiseKind, PromiseState
 from domain.schedules import RECURRENCES, Occasion, ScheduleName, SweepResult, schedule_id
 from domain.support import CaseState
 from domain.tasks import Role
-from tests.driving import DAY, HOUR, Drive, becomes
+from tests.driving import DAY, HOUR, Drive
+from tests.patience import becomes
 from worker import bulk_worker, ensure_schedules
 
 NOW = datetime(2026, 11, 20, 7, tzinfo=UTC)

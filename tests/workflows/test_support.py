@@ -13,7 +13,8 @@ from domain.policies import CaseKind, PolicyKind, Priority, SupportPolicy
 from domain.processes import Command, ProcessState, TaskCompleted
 from domain.support import ALLOWED, Assign, CaseCause, CaseState, Resolve, Respond, WaitForCustomer
 from domain.tasks import Role, TaskKind, TaskState
-from tests.driving import DAY, HOUR, MINUTE, Drive, Handle, becomes
+from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
+from tests.patience import becomes
 from workflows.support import SupportCase
 
 POLICY = SupportPolicy()
