@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.steps import Begun, begin_step, current_policy, open_task, surroundings_of
+from activities.steps import begin_step, current_policy, open_task, surroundings_of
 from database.base import Sessions, table_of
 from database.customers import NEWEST_STATEMENT, Consent, ContactPoint, Customer, Suppression
 from database.processes import Lifecycle, ProcessRow
@@ -30,6 +30,7 @@ from domain.policies import (
     SupportPolicy,
 )
 from domain.processes import SELLING, ProcessKind, Stage
+from domain.retention import silence_after
 from domain.starts import NO_CONSENT
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
@@ -107,14 +108,14 @@ class LifecycleActivities:
         async with self.sessions.begin() as session:
             terms = await _terms(session, step) if step.opens else None
             if terms is not None:
-                step = step.with_timer(step.standing.next_timer_at, terms.clock)
+                step = _by_its_own_terms(step, terms)
             allowed, because = await _may_start(session, step)
             facts = {**step.facts, **({"not_started": because} if not allowed else {})}
             still_open = await _still_open(session, step) if step.closes else set[Channel]()
             if still_open:
                 facts["selling_goes_on_by"] = ", ".join(sorted(still_open))
             begun = await begin_step(session, step, step.fact, facts)
-            if begun is not Begun.LATE:
+            if begun.stands:
                 await _move(session, step, step.stage if allowed else step.stage_otherwise)
             if begun:
                 if step.need is not None:
@@ -127,6 +128,15 @@ class LifecycleActivities:
             if not await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
         ]
         return FactRecorded(allowed=allowed, because=because, unheard=tuple(unheard), terms=terms)
+
+
+def _by_its_own_terms(step: LifecycleStep, terms: LifecycleTerms) -> LifecycleStep:
+    """The first step was thought out before the clock and the policy were known."""
+    if step.silence_due_at is None or step.last_heard_at is None:
+        return step.with_timer(step.standing.next_timer_at, terms.clock)
+    silence_at = step.last_heard_at + silence_after(terms.policy, ())  # no rhythm yet
+    mended = step.model_copy(update={"silence_due_at": silence_at})
+    return mended.with_timer(silence_at, terms.clock)
 
 
 async def _may_start(session: AsyncSession, step: LifecycleStep) -> tuple[bool, str]:

@@ -31,11 +31,17 @@ class Begun(Enum):
     """How a step was found. True when it is taken for the first time."""
 
     FIRST = "first"
+    OVERTAKEN = "overtaken"  # taken for the first time, and the process has gone on since
     AGAIN = "again"  # done before, and still the newest that is known of the process
     LATE = "late"  # done before, and the process has gone on since
 
     def __bool__(self) -> bool:
-        return self is Begun.FIRST
+        return self in (Begun.FIRST, Begun.OVERTAKEN)
+
+    @property
+    def stands(self) -> bool:
+        """Whether it says where the process, its case and the relationship stand."""
+        return self in (Begun.FIRST, Begun.AGAIN)
 
 
 async def begin_step(
@@ -44,7 +50,7 @@ async def begin_step(
     """Write the step's timeline line and where its process stands now.
 
     False when the step was done before: the line is unique, so the caller must change nothing but
-    what shows where the process stands, and that only when it was begun AGAIN.
+    what shows where the process stands, and that only when the step `stands`.
 
     Temporal throws a task away whose worker died or was too slow, or which a signal or an update
     overtook. The next attempt may take another step before it comes to this one: then this one,
@@ -76,8 +82,8 @@ async def begin_step(
         _BEGIN_LAST_STEP if ended else _BEGIN_STEP,
         {f"new_{name}": value for name, value in values.items()},
     )
-    if done.scalar() is not None:
-        return Begun.FIRST
+    if (written := done.one_or_none()) is not None:
+        return Begun.FIRST if written.stands else Begun.OVERTAKEN
     found = await session.execute(_stand_again(step), {name: values[name] for name in _STANDING})
     if found.scalar() is None:
         return Begun.LATE
@@ -158,6 +164,14 @@ def _begin_step(*, last: bool) -> sa.Executable:
     }
     row = insert(processes).from_select(list(values), sa.select(*values.values()).select_from(line))
     changed = {name: row.excluded[name] for name in (*standing, "updated_at")}
+    row = row.on_conflict_do_update(
+        index_elements=["workflow_id"],
+        set_=changed,
+        where=_decided_by(processes.c.decided_at, row.excluded.decided_at),
+    )
+    written = row.returning(processes.c.workflow_id).cte("written")
+    stands = sa.exists().select_from(written)
+    taken = sa.select(line.c.id, stands.label("stands")).add_cte(written)
     if last:
         tasks = table_of(Task)
         withdrawn = (
@@ -165,7 +179,7 @@ def _begin_step(*, last: bool) -> sa.Executable:
             .where(
                 tasks.c.workflow_id == bind("workflow_id", tasks.c.workflow_id),
                 tasks.c.ended_at.is_(None),
-                sa.exists().select_from(line),
+                stands,
             )
             .values(
                 state=sa.literal(TaskState.CANCELLED, tasks.c.state.type),
@@ -174,13 +188,8 @@ def _begin_step(*, last: bool) -> sa.Executable:
             )
             .cte("withdrawn")
         )
-        row = row.add_cte(withdrawn)
-    row = row.on_conflict_do_update(
-        index_elements=["workflow_id"],
-        set_=changed,
-        where=_decided_by(processes.c.decided_at, row.excluded.decided_at),
-    )
-    return sa.select(line.c.id).add_cte(row.cte("standing"))
+        taken = taken.add_cte(withdrawn)
+    return taken
 
 
 _BEGIN_STEP, _BEGIN_LAST_STEP = _begin_step(last=False), _begin_step(last=True)

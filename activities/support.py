@@ -12,7 +12,6 @@ from temporalio.client import Client
 
 from activities.processes import report_end
 from activities.steps import (
-    Begun,
     begin_step,
     open_task,
     queue_message,
@@ -211,7 +210,7 @@ class SupportActivities:
                 outcome=sa.func.coalesce(Case.outcome, step.standing.outcome),
             )
         fact = CaseClosed(
-            event_id=f"{step.workflow_id}/closed",
+            event_id=f"{step.workflow_id}/{step.key}",
             occurred_at=step.at,
             case_id=step.case_id,
             kind=step.case_kind,
@@ -265,8 +264,8 @@ async def _take(
     `values` are what they are however often they are written; the column that `counts` grows once.
     """
     begun = await begin_step(session, step, kind, facts)
-    if begun is Begun.LATE:
-        return False
+    if not begun.stands:
+        return bool(begun)
     if begun and counts:
         values[counts] = getattr(Case, counts) + 1
     await session.execute(

@@ -185,8 +185,10 @@ def follow_up_workflow_id(about_id: UUID) -> str:
     return f"follow-up/{about_id}"
 
 
-def retention_workflow_id(customer_id: UUID, cause: str) -> str:
-    return f"retention/{customer_id}/{cause}"
+def retention_workflow_id(customer_id: UUID, cause: str, event_id: str = "") -> str:
+    """`event_id`: of what was noticed. The same cause may come again, and is another outreach."""
+    which = f"/{derived_id('risk', event_id).hex[:12]}" if event_id else ""
+    return f"retention/{customer_id}/{cause}{which}"
 
 
 def derived_id(*parts: object) -> UUID:

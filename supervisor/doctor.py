@@ -109,7 +109,7 @@ def _version(ask: Callable[[], str]) -> str:
 
 def _refusal(what: str, check: Callable[[], None]) -> Finding:
     if "(missing)" in what:
-        return Finding(what, "install it with `make .venv`")
+        return Finding(what, "install it with `make clean up`")
     try:
         check()
     except Refused as refusal:

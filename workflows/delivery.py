@@ -66,6 +66,12 @@ class OrderDelivery(Process):
 
     async def _deliver(self, order: DeliveryInput) -> str:
         await self._open(order)
+        await self._until_it_is_over()
+        while self._news and workflow.patched("what comes at the end is heard"):
+            await self._until_it_is_over()
+        return self._state
+
+    async def _until_it_is_over(self) -> None:
         while not self._is_over:
             deadline = self._deadline()
             if await self._until(
@@ -78,7 +84,6 @@ class OrderDelivery(Process):
                 await self._act_on_deadline(deadline)
         if not self._standing.state.ended:
             await self._close()
-        return self._state
 
     @property
     def _is_over(self) -> bool:
@@ -154,16 +159,29 @@ class OrderDelivery(Process):
                 await self._ask_for_an_address()
             return
         news = self._news.pop(0)
-        self._failed_at = None
+        if self._failed_at and not workflow.patched("late reports leave the redelivery clock"):
+            self._failed_at = None
         if isinstance(news, DeliveryRescheduled):
             await self._reschedule(news)
             return
         reached = REACHES[type(news)]
-        effect = effect_of(self._state, reached)
+        effect = self._effect_of(news, reached)
         if effect is not Effect.ADVANCES:
             await self._note_only(news, reached, effect)
             return
         self._terms = self._terms.model_copy(update={"state": reached})
+        await self._advance(news)
+
+    def _effect_of(self, news: Milestone, reached: DeliveryState) -> Effect:
+        """An order is on its way again only when it left after the attempt that failed."""
+        left_before = self._failed_at is not None and news.occurred_at < self._failed_at
+        if reached is DeliveryState.DISPATCHED and left_before:
+            return Effect.FILLS_IN
+        return effect_of(self._state, reached)
+
+    async def _advance(self, news: Milestone) -> None:
+        if not isinstance(news, DeliveryAttemptFailed):
+            self._failed_at = None
         match news:
             case OrderApproved():
                 await self._approved(news)
@@ -198,7 +216,7 @@ class OrderDelivery(Process):
     async def _attempt_failed(self, news: DeliveryAttemptFailed) -> None:
         """The customer is told; silence, or as many as the policy says, become a support case."""
         self._failed_attempts += 1
-        self._failed_at = news.occurred_at
+        self._failed_at = max(news.occurred_at, self._failed_at or news.occurred_at)
         step = self._milestone(news, "delivery attempt failed", "another attempt")
         await self._do(
             DeliveryActivities.record_attempt_failed, step, "attempt failed; tell the customer"
@@ -244,6 +262,7 @@ class OrderDelivery(Process):
         if self._state.final or before == news.promised_on:
             await self._note_only(news, None, Effect.REPEATS)
             return
+        self._failed_at = None
         self._terms = self._terms.model_copy(update={"promised_on": news.promised_on})
         step = self._milestone(news, "rescheduled", "delivery by the new day").model_copy(
             update={"promised_on": news.promised_on, "previously_promised_on": before}

@@ -63,6 +63,9 @@ class FollowUp(Process):
         if self._heard:
             outcome = await self._close_the_loop()
         await self._end(outcome)
+        while self._heard and workflow.patched("what comes at the end is heard"):
+            outcome = await self._close_the_loop()
+            await self._end(outcome)
         return outcome
 
     @workflow.signal

@@ -387,7 +387,8 @@ class CustomerLifecycle(Process):
         if not answer.allowed:
             return
         risk = RetentionInput(customer_id=self._customer_id, cause=cause, event_id=fact.event_id)
-        workflow_id = retention_workflow_id(self._customer_id, cause)
+        own = fact.event_id if workflow.patched("a cause may come again") else ""
+        workflow_id = retention_workflow_id(self._customer_id, cause, own)
         await self._start(
             RetentionOutreach, risk, workflow_id, ProcessKind.RETENTION, "Retention outreach"
         )

@@ -32,6 +32,7 @@ class MarketingContact(SellingProcess):
         self._seen_events: set[str] = set()
         self._ordered = False
         self._opted_out = False
+        self._ended = False
 
     @workflow.run
     async def run(self, contact: MarketingInput) -> str:
@@ -44,6 +45,10 @@ class MarketingContact(SellingProcess):
         while outcome is None:
             outcome = await self._have_the_reply_answered(self._replies.pop(0))
         await self._end(outcome)
+        # Told to us while the contact was paused or ending: nobody else knows of it.
+        while self._replies and workflow.patched("each reply is answered"):
+            await self._have_the_reply_answered(self._replies.pop(0))
+            await self._end(outcome)
         return outcome
 
     @workflow.signal
@@ -118,7 +123,8 @@ class MarketingContact(SellingProcess):
 
         def over() -> bool:
             done = key in self._outcomes or escalated in self._outcomes
-            return done or self._ordered or self._opted_out or bool(self._replies)
+            moot = not self._ended and (self._ordered or self._opted_out)
+            return done or moot or bool(self._replies)
 
         if not await self._until(over, respond_by, "until the first response is due"):
             await self._escalate(reply, escalated)
@@ -162,6 +168,7 @@ class MarketingContact(SellingProcess):
         return MarketingOutcome.NO_ANSWER
 
     async def _end(self, outcome: MarketingOutcome) -> None:
+        self._ended = True
         step = self._step("ended", _WORDS[outcome], ended=outcome)
         await self._do(
             MarketingActivities.record_marketing_ended,

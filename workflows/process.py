@@ -285,13 +285,14 @@ class Process:
         if key is None:
             return  # withdrawn since it was accepted: what it was for has come about another way
         self._outcomes[key] = done.outcome
+        ended = self._standing.state.ended  # it may have been stopped before this was dealt with
         step = self._step(
             f"task_completed/{key}",
             self._standing.step,
             self._standing.waiting_for,
             until=self._waits_until,
             ended=self._standing.outcome,
-            state=ProcessState.PAUSED if self._paused else self._standing.state,
+            state=self._standing.state if ended or not self._paused else ProcessState.PAUSED,
         )
         await self._do(
             ProcessActivities.record_task_completed,

@@ -135,7 +135,8 @@ class RetentionOutreach(SellingProcess):
             ),
             f"lost: {reason}",
         )
-        self._came_back = ""
+        if self._came_back and not workflow.patched("who comes back at once has come back"):
+            self._came_back = ""
         if await self._until(self._won_back, again_at, "until the win-back"):
             return self._outcome()
         await self._until_selling_allowed(self._won_back)

@@ -52,7 +52,7 @@ class SupportCase(Process):
         self._reminded = False
         self._waiting_since: datetime | None = None
         self._resolved_at: datetime | None = None
-        self._count = 0
+        self._count = self._closings = 0
 
     @workflow.run
     async def run(self, opened: CaseInput) -> str:
@@ -66,13 +66,20 @@ class SupportCase(Process):
 
     async def _handle_case(self) -> str:
         await self._open()
+        await self._until_closed()
+        # Told to us while the case was closing: nobody else knows of it.
+        while self._replies and workflow.patched("what comes at the end is heard"):
+            await self._reopen("customer", self._replies.pop(0).event_id)
+            await self._until_closed()
+        return self._state
+
+    async def _until_closed(self) -> None:
         while self._state is not CaseState.CLOSED:
             moment, what = self._next_moment()
             if await self._until(self._something, moment, _WORDS.get(what, "")):
                 await self._act()
             else:
                 await self._act_on_moment(what)
-        return self._state
 
     # --- what staff asks for, and what the customer says -------------------------------------
 
@@ -374,7 +381,9 @@ class SupportCase(Process):
         withdrawn = tuple(self._tasks.values())
         self._tasks.clear()
         fields = self._case_step(
-            self._key("resolved"), f"resolved: {outcome}", "a reply that would reopen it"
+            self._key("given_up" if outcome == "unanswered" else "resolved"),
+            f"resolved: {outcome}",
+            "a reply that would reopen it",
         )
         self._show(self._state)
         await self._do(
@@ -410,7 +419,9 @@ class SupportCase(Process):
         self._first_response_due = self._acknowledge_by = None
         self._rest_clock()
         state = ProcessState.STOPPED if outcome == ProcessState.STOPPED else None
-        fields = self._case_step("closed", outcome, ended=outcome, state=state)
+        key = self._key("closed") if self._closings else "closed"
+        self._closings += 1
+        fields = self._case_step(key, outcome, ended=outcome, state=state)
         await self._do(
             SupportActivities.record_case_closed, CaseStep(**fields), "the case is closed"
         )

@@ -7,6 +7,7 @@ import yaml
 
 from settings import Settings
 from supervisor.service import ROOT
+from supervisor.temporal import DYNAMIC_CONFIG
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE)["services"]
@@ -37,3 +38,9 @@ def test_images_are_pinned_and_ports_stay_on_this_machine() -> None:
 def test_what_keeps_running_says_whether_it_is_healthy() -> None:
     lasting = {name for name, s in SERVICES.items() if s.get("restart") == "unless-stopped"}
     assert {name for name in lasting if "healthcheck" not in SERVICES[name]} == set()
+
+
+def test_the_server_has_the_settings_of_the_embedded_one() -> None:
+    there = yaml.safe_load((ROOT / "deploy" / "temporal-dynamic-config.yaml").read_text())
+    ours = {name: yaml.safe_load(value) for name, value in DYNAMIC_CONFIG.items()}
+    assert {name: one["value"] for name, [one] in there.items()} == ours

@@ -496,6 +496,20 @@ async def test_silence_after_a_failed_attempt_opens_a_case(
     assert await cases(drive, customer) == 1
 
 
+@pytest.mark.history
+@pytest.mark.parametrize("late", [OrderApproved, OrderDispatched])
+async def test_what_is_only_reported_after_a_failed_attempt_is_no_news_of_another(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any, late: Any
+) -> None:
+    before = await drive.now(process)
+    await report("delivery_attempt_failed", DeliveryAttemptFailed)
+    kind = {OrderApproved: "order_approved", OrderDispatched: "order_dispatched"}[late]
+    await report(kind, late, occurred_at=before - HOUR)
+    assert (await drive.row(Order, order_id)).state is DeliveryState.ATTEMPT_FAILED
+    await drive.skip_to_next_timer(process)
+    await becomes(lambda: cases(drive, customer), 1)
+
+
 async def test_news_after_a_failed_attempt_opens_none(
     drive: Drive, customer: UUID, order_id: UUID, process: Handle, report: Any
 ) -> None:

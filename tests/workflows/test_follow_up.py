@@ -157,6 +157,21 @@ async def test_one_click_that_arrives_twice_is_one(
     assert feedback.changes == 0
 
 
+@pytest.mark.history
+async def test_an_answer_that_comes_while_the_follow_up_ends_is_heard(
+    drive: Drive, customer: UUID, order_id: UUID, process: Handle
+) -> None:
+    """PostgreSQL is slow to write the end; the answer was told to a process that still ran."""
+    now = await drive.now(process)
+    async with drive.held_up(process):
+        await process.signal(FollowUp.case_reopened, Fact(event_id="reopened", occurred_at=now))
+        angry = FeedbackReceived(
+            event_id="late", occurred_at=now, customer_id=customer, order_id=order_id, score=1
+        )
+        await drive.tell_held_up(process, FollowUp.feedback_received, angry)
+    await becomes(lambda: case_count(drive, customer), 1)
+
+
 async def test_a_promoter_is_asked_once_to_recommend_us(
     drive: Drive, process: Handle, answer: Any
 ) -> None:

@@ -50,6 +50,10 @@ STAFF = Command(by="staff-7")
 Tell = Callable[..., Awaitable[Any]]
 
 
+def outreach_of(risk: RiskNoticed, customer: UUID) -> str:
+    return retention_workflow_id(customer, risk.cause, risk.event_id)
+
+
 @pytest.fixture
 async def customer(drive: Drive) -> UUID:
     return await drive.customer()
@@ -404,8 +408,8 @@ async def test_another_case_holds_nothing_back(
 async def test_an_opt_out_reaches_whoever_sells(drive: Drive, customer: UUID, tell: Tell) -> None:
     await tell(LeadReceived)
     contact = await started(drive, marketing_workflow_id(customer, 1))
-    await tell(RiskNoticed, cause="usage_fell")
-    outreach = await started(drive, retention_workflow_id(customer, "usage_fell"))
+    risk = await tell(RiskNoticed, cause="usage_fell")
+    outreach = await started(drive, outreach_of(risk, customer))
     await tell(OptedOut)
     assert await drive.ends(contact) == MarketingOutcome.OPTED_OUT
     assert await drive.ends(outreach) == "lost"
@@ -419,8 +423,8 @@ async def test_an_opt_out_of_one_channel_leaves_the_selling_on_the_other(
     await drive.agrees_to(customer, Channel.SMS, "+5511961234567")
     await tell(LeadReceived)
     contact = await started(drive, marketing_workflow_id(customer, 1))
-    await tell(RiskNoticed, cause="usage_fell")
-    outreach = await started(drive, retention_workflow_id(customer, "usage_fell"))
+    risk = await tell(RiskNoticed, cause="usage_fell")
+    outreach = await started(drive, outreach_of(risk, customer))
 
     await tell(OptedOut, channel=Channel.EMAIL)
     await drive.withdraw_consent(customer)
@@ -597,8 +601,8 @@ async def test_a_risk_starts_retention_once_at_a_time_and_not_during_a_recovery(
     recovery = await tell(CaseOpened, case_id=uuid4(), kind=CaseKind.RECOVERY)
     await tell(RiskNoticed, cause="usage_fell")
     await tell(CaseResolved, case_id=recovery.case_id, kind=CaseKind.RECOVERY)
-    await tell(RiskNoticed, cause="contract_ends")
-    outreach = await started(drive, retention_workflow_id(customer, "contract_ends"))
+    risk = await tell(RiskNoticed, cause="contract_ends")
+    outreach = await started(drive, outreach_of(risk, customer))
     await tell(RiskNoticed, cause="payment_failed")
     reasons = [
         line.facts.get("not_started") for line in await drive.lines(lifecycle, "risk_noticed")
@@ -608,11 +612,37 @@ async def test_a_risk_starts_retention_once_at_a_time_and_not_during_a_recovery(
     assert await stage_and_reason(drive, customer) == ("retention", "retention: contract_ends")
 
 
+@pytest.mark.history
+async def test_a_cause_that_comes_again_is_another_outreach(
+    drive: Drive, customer: UUID, tell: Tell
+) -> None:
+    """A contract ends every year."""
+    for year in (1, 2):
+        risk = await tell(RiskNoticed, cause="contract_ends")
+        outreach = await started(drive, outreach_of(risk, customer))
+        assert await drive.told(outreach) == ["retention_check_in"]
+        assert (await drive.told(customer)).count("retention_check_in") == year
+        reply = ReplyReceived(event_id=f"reply-{year}", occurred_at=datetime.now(UTC))
+        await drive.signal(outreach, "reply_received", reply)
+        assert await drive.ends(outreach) == "saved"
+        await becomes(lambda: drive.stage(customer), "quiet")
+
+
+async def test_silence_is_counted_by_the_policy_in_force_from_the_first_fact_on(
+    drive: Drive, customer: UUID, lifecycle: Handle, tell: Tell
+) -> None:
+    async with drive.policy(PolicyKind.RETENTION, silence=365 * DAY):
+        stated = await tell(NeedStated, need_id=uuid4())
+        row = await drive.row(Lifecycle, customer)
+        assert row.silence_due_at == stated.occurred_at + 365 * DAY
+        assert (await drive.standing(lifecycle)).next_timer_at == row.silence_due_at
+
+
 async def test_a_lost_customer_who_orders_is_none(
     drive: Drive, customer: UUID, tell: Tell, order_news: Tell
 ) -> None:
-    await tell(RiskNoticed, cause="usage_fell")
-    outreach = await started(drive, retention_workflow_id(customer, "usage_fell"))
+    risk = await tell(RiskNoticed, cause="usage_fell")
+    outreach = await started(drive, outreach_of(risk, customer))
     await drive.skip(outreach, 365 * DAY)
     await becomes(lambda: stage_and_reason(drive, customer), ("lost", "retention ended"))
     order_id = uuid4()

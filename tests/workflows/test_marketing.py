@@ -9,7 +9,14 @@ from domain.lifecycle import LeadReceived, OptedOut, OrderNews
 from domain.marketing import MarketingOutcome, ReplyReceived
 from domain.messages import Template
 from domain.policies import MarketingPolicy, PolicyKind
-from domain.processes import Fact, MessageSettled, ProcessState, marketing_workflow_id
+from domain.processes import (
+    Command,
+    Fact,
+    MessageSettled,
+    ProcessState,
+    TaskCompleted,
+    marketing_workflow_id,
+)
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
 from tests.patience import becomes
@@ -157,6 +164,34 @@ async def test_another_reply_starts_the_first_response_clock_again(
 
     await drive.skip(contact, 2 * HOUR)
     assert "first_response_missed" in await drive.story(contact)
+
+
+@pytest.mark.history
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_a_reply_that_comes_during_a_pause_is_answered_too(
+    drive: Drive, contact: Handle, ordered: bool
+) -> None:
+    await drive.signal(contact, MarketingContact.reply_received, reply())
+    await drive.command(contact, MarketingContact.pause, Command(by="staff-7"))
+    if ordered:
+        await drive.signal(contact, MarketingContact.order_placed, order())
+    else:
+        await drive.complete(contact, TaskKind.ANSWER_REPLY, "answered")
+    await drive.signal(contact, MarketingContact.reply_received, reply())
+    await drive.command(contact, MarketingContact.resume, Command(by="staff-7"))
+
+    await becomes(lambda: open_tasks(drive, contact), [TaskKind.ANSWER_REPLY])
+    assert (await drive.standing(contact)).state is ProcessState.RUNNING
+    [task] = await drive.tasks(contact, ended_at=None)
+    done = TaskCompleted(task_id=task.id, outcome="answered", by="staff-7")
+    await drive.command(contact, MarketingContact.complete_task, done)
+    assert await drive.ends(contact) == ("ordered" if ordered else "answered")
+    assert (await drive.standing(contact)).state is ProcessState.COMPLETED
+    assert await open_tasks(drive, contact) == []
+
+
+async def open_tasks(drive: Drive, contact: Handle) -> list[TaskKind]:
+    return [task.kind for task in await drive.tasks(contact, ended_at=None)]
 
 
 async def test_a_reply_that_arrives_twice_is_answered_once(drive: Drive, contact: Handle) -> None:

@@ -1,5 +1,6 @@
 """What every process can do: rest, go on, stop, and take a person's word that a task is done."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -193,6 +194,22 @@ async def test_a_task_completed_during_a_pause_counts_and_the_pause_goes_on(
 
     await drive.command(asked, Process.resume, STAFF)
     assert await drive.ends(asked) == "answered"
+
+
+async def test_a_task_completed_while_it_is_stopped_leaves_it_stopped(
+    drive: Drive, asked: Handle
+) -> None:
+    """Both are accepted before either is acted on."""
+    task = await drive.task(asked, TaskKind.ANSWER_REPLY)
+    done = TaskCompleted(task_id=task.id, outcome="answered", by="staff-7")
+    await drive.command(asked, Process.pause, STAFF)
+    await asyncio.gather(
+        asked.execute_update(Process.stop, STAFF),
+        asked.execute_update(Process.complete_task, done),
+    )
+    assert await drive.ends(asked) == ProcessState.STOPPED
+    assert (await drive.standing(asked)).state is ProcessState.STOPPED
+    assert (await drive.task(asked, TaskKind.ANSWER_REPLY)).state is not TaskState.OPEN
 
 
 async def test_commands_of_a_process_that_runs_again_are_its_own(

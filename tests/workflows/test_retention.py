@@ -110,6 +110,19 @@ async def test_an_order_or_a_reply_saves_the_customer_at_any_moment(
     assert await drive.told(outreach) == told, "nothing more is sent"
 
 
+@pytest.mark.history
+async def test_who_orders_while_he_is_written_off_has_come_back(
+    drive: Drive, outreach: Handle
+) -> None:
+    """PostgreSQL is slow to write that he is lost."""
+    await drive.skip(outreach, POLICY.answer_within + POLICY.manager_within + HOUR)
+    await drive.skip_to_next_timer(outreach)
+    async with drive.held_up(outreach):
+        await drive.tell_held_up(outreach, RetentionOutreach.order_placed, order())
+    assert await drive.ends(outreach) == "saved"
+    assert "win_back" not in await drive.told(outreach)
+
+
 async def test_the_account_manager_is_asked_when_the_message_is_not_answered(
     drive: Drive, outreach: Handle
 ) -> None:

@@ -312,6 +312,31 @@ async def test_within_the_window_staff_or_a_reply_reopens_it(
     assert await drive.ends(process) == CaseState.CLOSED
 
 
+@pytest.mark.history
+async def test_a_reply_that_comes_while_the_case_closes_reopens_it(
+    drive: Drive, customer: UUID, case_id: UUID, process: Handle
+) -> None:
+    """PostgreSQL is slow to write the end; the reply was told to a case that was not closed."""
+    await drive.command(process, SupportCase.resolve, resolve())
+    await drive.skip_to_next_timer(process)
+    async with drive.held_up(process):
+        await drive.tell_held_up(process, SupportCase.reply_received, reply())
+    await becomes(lambda: state_of(drive, case_id), CaseState.IN_PROGRESS)
+    case = await drive.row(Case, case_id)
+    assert (case.reopened, case.closed_at, case.outcome) == (1, None, None)
+    await becomes(lambda: drive.stage(customer), "support")
+
+    await drive.command(process, SupportCase.resolve, resolve())
+    await drive.skip(process, POLICY.reopening_window + HOUR)
+    assert await drive.ends(process) == CaseState.CLOSED
+    assert await state_of(drive, case_id) is CaseState.CLOSED
+    await becomes(lambda: drive.stage(customer), "follow_up")
+
+
+async def state_of(drive: Drive, case_id: UUID) -> CaseState:
+    return (await drive.row(Case, case_id)).state
+
+
 async def test_a_reply_that_arrives_twice_is_one(
     drive: Drive, case_id: UUID, process: Handle
 ) -> None:
