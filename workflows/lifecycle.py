@@ -233,7 +233,9 @@ class CustomerLifecycle(Process):
             about = list(state.open_cases)[-1]
         listeners = (support_workflow_id(about),) if about is not None else selling
         answer = await self._record("reply_received", fact, tell=listeners, signal="reply_received")
-        if len(answer.unheard) == len(listeners):  # also when whoever wrote has just ended
+        heard = [one for one in listeners if one not in answer.unheard]
+        # Also when whoever wrote has just ended.
+        if not heard or self._nobody_answers(heard):
             case_id = derived_id("case", fact.event_id)
             opened = CaseInput(
                 case_id=case_id,
@@ -249,6 +251,12 @@ class CustomerLifecycle(Process):
                 ProcessKind.SUPPORT,
                 "Support case: the customer wrote",
             )
+
+    def _nobody_answers(self, heard: list[str]) -> bool:
+        """An outreach is content with a reply, but nobody of it answers one."""
+        processes = self._state.open_processes
+        only_outreach = all(processes.get(one) is ProcessKind.RETENTION for one in heard)
+        return only_outreach and workflow.patched("a reply to an outreach is answered")
 
     async def _order_news(self, name: str, fact: OrderNews) -> None:
         state = self._state

@@ -37,7 +37,7 @@ from domain.processes import (
     support_workflow_id,
 )
 from domain.retention import RiskNoticed
-from domain.support import CaseClosed, CaseOpened, CaseResolved, Resolve
+from domain.support import CaseClosed, CaseOpened, CaseResolved, CaseState, Resolve
 from domain.tasks import Role, TaskKind, TaskState
 from tests.driving import DAY, HOUR, MINUTE, Drive, Handle
 from tests.patience import becomes
@@ -262,6 +262,21 @@ async def test_a_reply_about_a_resolved_case_reopens_it(
     assert (await drive.story(case))[-1] == "case_reopened"
     assert await drive.ends(survey) == "reopened"
     await becomes(lambda: drive.stage(customer), "support")
+
+
+@pytest.mark.history
+async def test_who_answers_an_outreach_is_saved_and_answered(
+    drive: Drive, customer: UUID, tell: Tell
+) -> None:
+    risk = await tell(RiskNoticed, cause="usage_fell")
+    outreach = await started(drive, outreach_of(risk, customer))
+    reply = await tell(ReplyReceived, answers=outreach.id)
+    assert await drive.ends(outreach) == "saved"
+    await becomes(lambda: drive.stage(customer), "support")
+    [case] = await drive.rows(sa.select(Case).where(Case.event_id == reply.event_id))
+    assert (case.kind, case.state) == (CaseKind.QUESTION, CaseState.OPEN)
+    [task] = await drive.tasks(drive.process(support_workflow_id(case.id)), ended_at=None)
+    assert task.kind is TaskKind.FIRST_RESPONSE
 
 
 @pytest.mark.parametrize("before", ["nothing", "a contact that ends", "a closed case"])
