@@ -239,12 +239,17 @@ class DeliveryActivities:
                     order.approved_at = step.at
                 if step.reached is DeliveryState.DISPATCHED and order.dispatched_at is None:
                     order.dispatched_at = step.at
+                    order.carrier = order.carrier or step.carrier
+                    order.tracking = order.tracking or step.tracking
+                if step.withdrawn:
+                    await withdraw_tasks(session, step, *step.withdrawn)
 
     @activity.defn
     async def record_order_task(self, step: OrderTaskStep) -> None:
         """A person has to look at the order."""
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, f"asked_{step.task.kind}"):
+            begun = await begin_step(session, step, f"asked_{step.task.kind}")
+            if begun.stands:
                 await open_task(session, step, step.task, order_id=step.order_id)
 
     @activity.defn

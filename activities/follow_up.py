@@ -138,5 +138,5 @@ class FollowUpActivities:
     @activity.defn
     async def record_follow_up_ended(self, step: FollowUpEndStep) -> None:
         async with self.sessions.begin() as session:
-            await begin_step(session, step, "follow_up_ended", {"outcome": step.outcome})
-        await report_end(self.client, step)
+            begun = await begin_step(session, step, "follow_up_ended", {"outcome": step.outcome})
+        await report_end(self.client, step, begun)

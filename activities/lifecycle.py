@@ -35,6 +35,7 @@ from domain.starts import NO_CONSENT
 from domain.tasks import Role, TaskKind, TaskRequest
 from temporal_runtime import tell_process
 
+_RULES = 1  # see FactRecorded
 # The newest word on each channel.
 _CONSENTS = (
     sa.select(Consent.channel, Consent.state)
@@ -127,7 +128,13 @@ class LifecycleActivities:
             for workflow_id in (() if still_open else step.tell)
             if not await tell_process(self.client, workflow_id, step.tell_signal, step.tell_fact)
         ]
-        return FactRecorded(allowed=allowed, because=because, unheard=tuple(unheard), terms=terms)
+        return FactRecorded(
+            allowed=allowed,
+            because=because,
+            unheard=tuple(unheard),
+            terms=terms,
+            rules=_RULES,
+        )
 
 
 def _by_its_own_terms(step: LifecycleStep, terms: LifecycleTerms) -> LifecycleStep:

@@ -60,19 +60,22 @@ class MarketingActivities:
         """
         async with self.sessions.begin() as session:
             await hold_messages(session, step.customer_id)
-            if await begin_step(session, step, "reply_received", {"event": step.event_id}):
+            begun = await begin_step(session, step, "reply_received", {"event": step.event_id})
+            if begun.stands:
                 await open_task(session, step, step.task)
+            if begun:
                 await ask_again(session, step.customer_id)
 
     @activity.defn
     async def record_missed_response(self, step: MissedResponseStep) -> None:
         """Nobody answered in time: the manager is asked too."""
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "first_response_missed"):
+            begun = await begin_step(session, step, "first_response_missed")
+            if begun.stands:
                 await open_task(session, step, step.task)
 
     @activity.defn
     async def record_marketing_ended(self, step: MarketingEndStep) -> None:
         async with self.sessions.begin() as session:
-            await begin_step(session, step, "marketing_ended", {"outcome": step.outcome})
-        await report_end(self.client, step)
+            begun = await begin_step(session, step, "marketing_ended", {"outcome": step.outcome})
+        await report_end(self.client, step, begun)

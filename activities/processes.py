@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from temporalio import activity
 from temporalio.client import Client
 
-from activities.steps import begin_step
+from activities.steps import Begun, begin_step
 from database.base import Sessions
 from database.tasks import Task
 from domain.processes import CommandStep, ProcessEnded, ProcessKind, Step, TaskCompletedStep
@@ -22,10 +22,10 @@ class ProcessActivities:
     @activity.defn
     async def record_command(self, step: CommandStep) -> None:
         async with self.sessions.begin() as session:
-            await begin_step(
+            begun = await begin_step(
                 session, step, f"process_{step.command}", {"by": step.by, "reason": step.reason}
             )
-        await report_end(self.client, step)
+        await report_end(self.client, step, begun)
 
     @activity.defn
     async def record_task_completed(self, step: TaskCompletedStep) -> None:
@@ -47,8 +47,13 @@ class ProcessActivities:
                 )
 
 
-async def report_end(client: Client, step: Step) -> None:
-    """Tell the customer's lifecycle that a stage process is over; after the commit, repeatable."""
+async def report_end(client: Client, step: Step, begun: Begun) -> None:
+    """Tell the customer's lifecycle that a stage process is over; after the commit, repeatable.
+
+    Not when a worker that was too slow wrote it: the process goes on.
+    """
+    if begun is Begun.OVERTAKEN:
+        return
     if step.standing.state.ended and step.kind is not ProcessKind.LIFECYCLE:
         ended = ProcessEnded(
             event_id=f"ended/{step.workflow_id}/{step.key}",

@@ -47,7 +47,8 @@ class RetentionActivities:
     async def record_save_task(self, step: SaveTaskStep) -> None:
         """No answer to the check-in: the account manager is asked to make contact."""
         async with self.sessions.begin() as session:
-            if await begin_step(session, step, "save_task_opened"):
+            begun = await begin_step(session, step, "save_task_opened")
+            if begun.stands:
                 await open_task(session, step, step.task)
 
     @activity.defn
@@ -79,5 +80,5 @@ class RetentionActivities:
     async def record_retention_ended(self, step: RetentionEndStep) -> None:
         async with self.sessions.begin() as session:
             facts = {"outcome": step.outcome, "reason": step.reason}
-            await begin_step(session, step, "retention_ended", facts)
-        await report_end(self.client, step)
+            begun = await begin_step(session, step, "retention_ended", facts)
+        await report_end(self.client, step, begun)

@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from activities.processes import report_end
 from activities.steps import (
+    Begun,
     begin_step,
     open_task,
     queue_message,
@@ -26,6 +27,7 @@ from database.support import Case
 from domain.contacts import Decision, Outcome
 from domain.messages import MessageRequest, MessageState, Template
 from domain.policies import CaseKind, PolicyKind, SupportPolicy
+from domain.processes import Fact
 from domain.received_mails import MAIL_EVENT, ONE_ANSWER_IN
 from domain.support import (
     CaseAnsweredStep,
@@ -164,7 +166,7 @@ class SupportActivities:
         """The customer is told the outcome; the case can be reopened for a while."""
         async with self.sessions.begin() as session:
             facts = {"outcome": step.case_outcome, "by": step.by}
-            if await _take(
+            begun = await _take(
                 session,
                 step,
                 "case_resolved",
@@ -172,7 +174,8 @@ class SupportActivities:
                 resolved_at=step.at,
                 cause=step.cause,
                 outcome=step.case_outcome,
-            ):
+            )
+            if begun:
                 await _write(session, step, step.template, step.text_id)
         fact = CaseResolved(
             event_id=f"{step.workflow_id}/{step.key}",
@@ -180,14 +183,14 @@ class SupportActivities:
             case_id=step.case_id,
             kind=step.case_kind,
         )
-        await tell_lifecycle(self.client, step.customer_id, "case_resolved", fact)
+        await self._tell_lifecycle(begun, step, "case_resolved", fact)
 
     @activity.defn
     async def record_case_reopened(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
             facts = {"by": step.by, "event": step.event_id}
             undone = {"resolved_at": None, "closed_at": None, "outcome": None}
-            await _take(session, step, "case_reopened", facts, counts="reopened", **undone)
+            begun = await _take(session, step, "case_reopened", facts, counts="reopened", **undone)
         fact = CaseOpened(
             event_id=f"{step.workflow_id}/{step.key}",
             occurred_at=step.at,
@@ -195,12 +198,12 @@ class SupportActivities:
             kind=step.case_kind,
             reopened=True,
         )
-        await tell_lifecycle(self.client, step.customer_id, "case_opened", fact)
+        await self._tell_lifecycle(begun, step, "case_opened", fact)
 
     @activity.defn
     async def record_case_closed(self, step: CaseStep) -> None:
         async with self.sessions.begin() as session:
-            await _take(
+            begun = await _take(
                 session,
                 step,
                 "case_closed",
@@ -215,8 +218,12 @@ class SupportActivities:
             case_id=step.case_id,
             kind=step.case_kind,
         )
-        await tell_lifecycle(self.client, step.customer_id, "case_closed", fact)
-        await report_end(self.client, step)
+        await self._tell_lifecycle(begun, step, "case_closed", fact)
+        await report_end(self.client, step, begun)
+
+    async def _tell_lifecycle(self, begun: Begun, step: CaseStep, name: str, fact: Fact) -> None:
+        if begun is not Begun.OVERTAKEN:  # by the worker that has gone on, something else is told
+            await tell_lifecycle(self.client, step.customer_id, name, fact)
 
 
 # Of those who work its queue, whoever has the fewest open cases.
@@ -258,31 +265,28 @@ async def _take(
     *,
     counts: str = "",
     **values: Any,
-) -> bool:
-    """Begin the step and show in the case where it stands; False when the step was done before.
+) -> Begun:
+    """Begin the step and show in the case where it stands, unless the process has gone on since.
 
     `values` are what they are however often they are written; the column that `counts` grows once.
     """
     begun = await begin_step(session, step, kind, facts)
-    if not begun.stands:
-        return bool(begun)
-    if begun and counts:
-        values[counts] = getattr(Case, counts) + 1
-    await session.execute(
-        sa.update(Case)
-        .where(Case.id == step.case_id)
-        .values(
-            state=step.case_state,
-            priority=step.priority,
-            first_response_due=step.first_response_due,
-            resolution_due=step.resolution_due,
-            **values,
-        )
-    )
-    await _open_tasks(session, step)
-    if step.withdrawn:
-        await withdraw_tasks(session, step, *step.withdrawn)
-    return bool(begun)
+    grown = {counts: getattr(Case, counts) + 1} if begun and counts else {}
+    stands = {
+        "state": step.case_state,
+        "priority": step.priority,
+        "first_response_due": step.first_response_due,
+        "resolution_due": step.resolution_due,
+        **values,
+    }
+    if begun.stands or grown:
+        changed = {**stands, **grown} if begun.stands else grown
+        await session.execute(sa.update(Case).where(Case.id == step.case_id).values(changed))
+    if begun.stands:
+        await _open_tasks(session, step)
+        if step.withdrawn:
+            await withdraw_tasks(session, step, *step.withdrawn)
+    return begun
 
 
 def _first_response(step: CaseStep) -> dict[str, Any]:

@@ -119,6 +119,9 @@ class FactRecorded(Payload):
     because: str = ""
     unheard: tuple[str, ...] = ()  # processes that had ended when they were to be told
     terms: LifecycleTerms | None = None
+    # By which rules the lifecycle goes on; of steps taken before there was a choice: 0. From 1 on a
+    # cause that comes again is another outreach, and a reply to an outreach opens a case.
+    rules: int = 0
 
 
 def stage_of(state: LifecycleState) -> Stage:

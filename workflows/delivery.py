@@ -67,7 +67,7 @@ class OrderDelivery(Process):
     async def _deliver(self, order: DeliveryInput) -> str:
         await self._open(order)
         await self._until_it_is_over()
-        while self._news and workflow.patched("what comes at the end is heard"):
+        while await self._came_at_the_end(self._news):
             await self._until_it_is_over()
         return self._state
 
@@ -278,6 +278,12 @@ class OrderDelivery(Process):
         step = self._milestone(
             news, self._standing.step, self._standing.waiting_for, ended=ended
         ).model_copy(update={"reached": reached, "effect": effect})
+        if isinstance(news, OrderDispatched) and effect is Effect.FILLS_IN:
+            self._expected_on = self._expected_on or news.expected_on
+            withdrawn = self._approval_no_longer_asked()
+            step = step.model_copy(
+                update={"carrier": news.carrier, "tracking": news.tracking, "withdrawn": withdrawn}
+            )
         await self._do(DeliveryActivities.record_noted, step, f"noted: the report {effect}")
 
     async def _close(self) -> None:

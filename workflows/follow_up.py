@@ -63,7 +63,7 @@ class FollowUp(Process):
         if self._heard:
             outcome = await self._close_the_loop()
         await self._end(outcome)
-        while self._heard and workflow.patched("what comes at the end is heard"):
+        while await self._came_at_the_end(self._heard):
             outcome = await self._close_the_loop()
             await self._end(outcome)
         return outcome

@@ -235,7 +235,7 @@ class CustomerLifecycle(Process):
         answer = await self._record("reply_received", fact, tell=listeners, signal="reply_received")
         heard = [one for one in listeners if one not in answer.unheard]
         # Also when whoever wrote has just ended.
-        if not heard or self._nobody_answers(heard):
+        if not heard or (answer.rules and self._nobody_answers(heard)):
             case_id = derived_id("case", fact.event_id)
             opened = CaseInput(
                 case_id=case_id,
@@ -255,8 +255,7 @@ class CustomerLifecycle(Process):
     def _nobody_answers(self, heard: list[str]) -> bool:
         """An outreach is content with a reply, but nobody of it answers one."""
         processes = self._state.open_processes
-        only_outreach = all(processes.get(one) is ProcessKind.RETENTION for one in heard)
-        return only_outreach and workflow.patched("a reply to an outreach is answered")
+        return all(processes.get(one) is ProcessKind.RETENTION for one in heard)
 
     async def _order_news(self, name: str, fact: OrderNews) -> None:
         state = self._state
@@ -395,7 +394,7 @@ class CustomerLifecycle(Process):
         if not answer.allowed:
             return
         risk = RetentionInput(customer_id=self._customer_id, cause=cause, event_id=fact.event_id)
-        own = fact.event_id if workflow.patched("a cause may come again") else ""
+        own = fact.event_id if answer.rules else ""
         workflow_id = retention_workflow_id(self._customer_id, cause, own)
         await self._start(
             RetentionOutreach, risk, workflow_id, ProcessKind.RETENTION, "Retention outreach"

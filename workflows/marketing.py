@@ -45,9 +45,9 @@ class MarketingContact(SellingProcess):
         while outcome is None:
             outcome = await self._have_the_reply_answered(self._replies.pop(0))
         await self._end(outcome)
-        # Told to us while the contact was paused or ending: nobody else knows of it.
-        while self._replies and workflow.patched("each reply is answered"):
-            await self._have_the_reply_answered(self._replies.pop(0))
+        while await self._came_at_the_end(self._replies):
+            while self._replies:
+                await self._have_the_reply_answered(self._replies.pop(0))
             await self._end(outcome)
         return outcome
 

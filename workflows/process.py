@@ -1,7 +1,7 @@
 """What every durable process can do: wait on its customer's clock, be steered, hand out tasks."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 from uuid import UUID
@@ -16,6 +16,7 @@ from domain.errors import Refusal
 from domain.processes import (
     Command,
     CommandStep,
+    Fact,
     MessageSettled,
     ProcessKind,
     ProcessState,
@@ -145,9 +146,20 @@ class Process:
             outcome = await life
         except StoppedByStaff:
             outcome = ProcessState.STOPPED
+        await self._complete_the_rest()
+        return outcome
+
+    async def _complete_the_rest(self) -> None:
         while self._to_complete:  # accepted while the last step was being taken
             await self._complete(self._to_complete.pop(0))
-        return outcome
+
+    async def _came_at_the_end(self, facts: Sequence[Fact]) -> bool:
+        """Whether the process was told something while its last step was being taken.
+
+        Nobody else knows of it: who told it saw that the process still ran.
+        """
+        await self._complete_the_rest()
+        return bool(facts) and workflow.patched("what comes at the end is heard")
 
     def _step(
         self,

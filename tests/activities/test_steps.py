@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import sqlalchemy as sa
+from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 
 from activities.lifecycle import LifecycleActivities
@@ -151,6 +152,18 @@ async def test_a_case_shows_what_its_process_came_to_and_counts_it_once(
         case = await session.get_one(Case, case_id)
         assert (case.state, case.priority) == (CaseState.IN_PROGRESS, Priority.HIGH)
         assert (case.escalations, case.resolution_missed_at) == (1, _NOON)
+
+    # It wrote these for the first time: they did happen, and are not where the case stands.
+    urgent = step("another", 0, CaseState.OPEN, Priority.URGENT)
+    await activities.record_case_escalated(CaseEscalatedStep(**urgent))
+    closed = step("closed", 0, CaseState.CLOSED, Priority.HIGH)
+    await activities.record_case_closed(CaseStep(**closed))
+    async with sessions() as session:
+        case = await session.get_one(Case, case_id)
+        assert (case.state, case.priority) == (CaseState.IN_PROGRESS, Priority.HIGH)
+        assert (case.escalations, case.closed_at) == (2, None)
+    with pytest.raises(RPCError, match="not found"):  # the relationship has not been told
+        await temporal.client.get_workflow_handle(f"customer/{customer}").describe()
 
 
 async def test_a_relationship_is_in_the_stage_its_process_came_to(

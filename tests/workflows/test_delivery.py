@@ -504,8 +504,11 @@ async def test_what_is_only_reported_after_a_failed_attempt_is_no_news_of_anothe
     before = await drive.now(process)
     await report("delivery_attempt_failed", DeliveryAttemptFailed)
     kind = {OrderApproved: "order_approved", OrderDispatched: "order_dispatched"}[late]
-    await report(kind, late, occurred_at=before - HOUR)
-    assert (await drive.row(Order, order_id)).state is DeliveryState.ATTEMPT_FAILED
+    fields = {"carrier": "DHL", "tracking": "42"} if late is OrderDispatched else {}
+    await report(kind, late, occurred_at=before - HOUR, **fields)
+    order = await drive.row(Order, order_id)
+    assert order.state is DeliveryState.ATTEMPT_FAILED
+    assert (order.carrier, order.tracking) == tuple(fields.values() or ("", ""))
     await drive.skip_to_next_timer(process)
     await becomes(lambda: cases(drive, customer), 1)
 
