@@ -274,16 +274,15 @@ class OrderDelivery(Process):
     async def _note_only(
         self, news: Milestone, reached: DeliveryState | None, effect: Effect
     ) -> None:
+        told: dict[str, Any] = {"reached": reached, "effect": effect}
+        if isinstance(news, OrderDispatched) and effect is Effect.FILLS_IN:
+            self._expected_on = self._expected_on or news.expected_on
+            told |= {"carrier": news.carrier, "tracking": news.tracking}
+            told["withdrawn"] = self._approval_no_longer_asked()
         ended = self._state if self._state.final and not self._compensating else ""
         step = self._milestone(
             news, self._standing.step, self._standing.waiting_for, ended=ended
-        ).model_copy(update={"reached": reached, "effect": effect})
-        if isinstance(news, OrderDispatched) and effect is Effect.FILLS_IN:
-            self._expected_on = self._expected_on or news.expected_on
-            withdrawn = self._approval_no_longer_asked()
-            step = step.model_copy(
-                update={"carrier": news.carrier, "tracking": news.tracking, "withdrawn": withdrawn}
-            )
+        ).model_copy(update=told)
         await self._do(DeliveryActivities.record_noted, step, f"noted: the report {effect}")
 
     async def _close(self) -> None:
