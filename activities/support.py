@@ -271,16 +271,16 @@ async def _take(
     `values` are what they are however often they are written; the column that `counts` grows once.
     """
     begun = await begin_step(session, step, kind, facts)
-    grown = {counts: getattr(Case, counts) + 1} if begun and counts else {}
-    stands = {
-        "state": step.case_state,
-        "priority": step.priority,
-        "first_response_due": step.first_response_due,
-        "resolution_due": step.resolution_due,
-        **values,
-    }
-    if begun.stands or grown:
-        changed = {**stands, **grown} if begun.stands else grown
+    changed: dict[str, Any] = {counts: getattr(Case, counts) + 1} if begun and counts else {}
+    if begun.stands:
+        changed |= {
+            "state": step.case_state,
+            "priority": step.priority,
+            "first_response_due": step.first_response_due,
+            "resolution_due": step.resolution_due,
+            **values,
+        }
+    if changed:
         await session.execute(sa.update(Case).where(Case.id == step.case_id).values(changed))
     if begun.stands:
         await _open_tasks(session, step)

@@ -247,6 +247,8 @@ async def test_a_silent_customer_is_reminded_once_and_then_given_up(
     case = await drive.row(Case, case_id)
     assert (case.state, case.outcome) == (CaseState.RESOLVED, "unanswered")
     assert await drive.told(process) == [*asked, "case_waiting_reminder", "case_resolved"]
+    # Thrown away with its worker, it must not be taken for the resolution that staff gives then.
+    assert (await drive.line(process, "case_resolved")).step_key.startswith("given_up/")
 
 
 # --- resolved, reopened, closed ------------------------------------------------------------------
